@@ -1,0 +1,88 @@
+# All set-up happens here: `make demo` and `make test` need Python 3.11+, make and git, nothing else.
+# A target that is up to date installs nothing again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# A lake of its own for the tests' shared demo run, so that yours stays as it is.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: install
+install: $(INSTALLED) ## Make the virtual environment with the pinned versions
+
+# --compile-bytecode: where PYTHONDONTWRITEBYTECODE is set, every process would otherwise compile
+# every import again, which costs seconds each time.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
+		-c constraints.txt --editable '.[flights]' --group dev
+	@touch $@
+
+.PHONY: demo
+demo: install ## Run the whole graph on the real flights data, then print a summary
+	$(BIN)/mlops demo
+
+.PHONY: ui
+ui: install ## Open Dagster's UI on this project
+	$(BIN)/mlops up
+
+.PHONY: test
+test: install browser ## Run all tests, browser tests included
+	$(BIN)/pytest
+
+.PHONY: check
+check: install lint types layers sql docs-links ## Lint, types, layers, SQL, dbt parse, links in docs
+
+.PHONY: lint
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: install
+	$(BIN)/mypy
+
+.PHONY: layers
+layers: install
+	$(BIN)/lint-imports
+
+.PHONY: sql
+sql: install
+	$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
+	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests
+
+.PHONY: docs-links
+docs-links: install
+	$(BIN)/python -m tests.docs_links README.md docs
+
+.PHONY: format
+format: install ## Format Python and SQL
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/sqlfluff fix dbt_project/models dbt_project/tests
+
+.PHONY: dbt-docs
+dbt-docs: install ## Generate dbt's documentation of the models into dbt_project/target
+	$(BIN)/dbt docs generate --project-dir dbt_project --profiles-dir dbt_project
+
+.PHONY: browser
+browser: install ## Find a Chromium for the browser tests, or install one
+	@$(BIN)/python -m tests.browser.chromium
+
+.PHONY: benchmarks
+benchmarks: install ## Measure ours against the peers, side by side
+	@for script in benchmarks/*.py; do \
+		[ $$script = benchmarks/measure.py ] || $(BIN)/python $$script || exit 1; done
+
+.PHONY: clean
+clean: ## Remove the demo's state; the environment stays
+	rm -rf .mlops dbt_project/target

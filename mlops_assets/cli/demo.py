@@ -1,0 +1,82 @@
+"""``mlops demo``: the whole graph on the real flights data, then a summary."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
+
+    from mlops_assets.orchestration.running import Progress
+
+
+def demo(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Make every asset of the flights example, from the raw files to a registered champion."""
+    import time
+
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import TimeElapsedColumn
+
+    from mlops_assets.cli.output import console
+    from mlops_assets.cli.status import print_status, read_status
+    from mlops_assets.settings import current_settings
+
+    settings = current_settings()
+    started = time.perf_counter()
+    with ProgressBar(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=as_json,
+    ) as bar:
+        task = bar.add_task("loading definitions", total=None)
+        from mlops_assets.definitions import build_defs
+        from mlops_assets.orchestration.running import run_job, whole_range
+
+        defs = build_defs(settings)
+        bar.update(task, total=len(list(defs.resolve_all_asset_specs())))
+        outcome = run_job(
+            defs,
+            "everything",
+            settings,
+            days=whole_range(defs),
+            on_progress=_Printer(bar, task),
+        )
+    if outcome.failures:
+        for step, message in outcome.failures:
+            console.print(f"[red]{step} failed[/red]\n{message}", highlight=False)
+    status = read_status(settings)
+    print_status(status, as_json=as_json)
+    if not as_json:
+        console.print(f"Run {outcome.run_id} took {time.perf_counter() - started:.0f} s.")
+    if not outcome.success:
+        raise typer.Exit(1)
+
+
+class _Printer:
+    """Prints a line for each asset as it is made, and keeps the bar on the step that runs."""
+
+    def __init__(self, bar: "ProgressBar", task: object) -> None:
+        self._bar, self._task = bar, task
+
+    def __call__(self, progress: "Progress") -> None:
+        match progress.kind:
+            case "started":
+                self._bar.update(self._task, description=progress.subject)
+            case "said":
+                self._bar.update(
+                    self._task, description=f"{progress.subject}: {progress.text.splitlines()[0][:70]}"
+                )
+            case "made":
+                rows = f"{progress.rows:>12,} rows" if progress.rows is not None else ""
+                self._bar.console.print(f"[green]✓[/green] {progress.subject:<44}{rows}")
+                self._bar.advance(self._task)
+            case "failed":
+                self._bar.console.print(f"[red]✗ {progress.subject}[/red]")

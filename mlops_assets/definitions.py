@@ -1,0 +1,47 @@
+"""The code location: what ``workspace.yaml`` loads. Nothing else."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.settings import Executor, Settings, current_settings
+
+_EXECUTORS = {
+    Executor.in_process: dg.in_process_executor,
+    Executor.multiprocess: dg.multiprocess_executor.configured(
+        {"start_method": {"forkserver": {}}}
+    ),
+}
+_DEFAULT_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2))
+
+
+def build_defs(settings: Settings | None = None) -> dg.Definitions:
+    """Merge everything that this deployment declares.
+
+    Parameters
+    ----------
+    settings
+        Of the deployment; by default those of the environment. Tests bring their own.
+    """
+    settings = settings or current_settings()
+    declared = dg.load_from_defs_folder(project_root=settings.project_root)
+    platform = dg.Definitions(
+        resources={RESOURCE_KEY: Platform(settings)},
+        executor=_EXECUTORS[settings.executor],
+        jobs=[
+            dg.define_asset_job(
+                "everything",
+                selection=dg.AssetSelection.all(),
+                description="All assets, from the raw sources to the champion.",
+            )
+        ],
+    )
+    return dg.Definitions.merge(declared, platform).map_asset_specs(
+        func=lambda spec: spec
+        if spec.freshness_policy
+        else spec.replace_attributes(freshness_policy=_DEFAULT_FRESHNESS)
+    )
+
+
+defs = build_defs()

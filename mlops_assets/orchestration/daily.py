@@ -1,0 +1,50 @@
+"""Daily partitions: from a declaration to Dagster's partitions, and from a run to its window."""
+
+from datetime import date, timedelta
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Days(BaseModel):
+    """The days a table is partitioned by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: date = Field(description="First day.")
+    end: date | None = Field(
+        default=None, description="First day that is no longer part of it; absent: until today."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Days":
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end {self.end} must be after start {self.start}")
+        return self
+
+    def partitions(self) -> dg.DailyPartitionsDefinition:
+        """Return Dagster's definition of these days, keyed ``2013-05-03``, in UTC."""
+        return dg.DailyPartitionsDefinition(
+            start_date=self.start.isoformat(),
+            end_date=self.end.isoformat() if self.end else None,
+        )
+
+
+def run_window(context: dg.AssetExecutionContext) -> tuple[date, date] | None:
+    """Return the half-open range of days this run is to build; ``None`` if it is not partitioned."""
+    if not context.has_partition_key and not context.has_partition_key_range:
+        return None
+    window = context.partition_time_window
+    return window.start.date(), window.end.date()
+
+
+def looking_back(days: int) -> dg.TimeWindowPartitionMapping:
+    """Say that a day is computed from this and the previous ``days`` days of its upstream."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-days, allow_nonexistent_upstream_partitions=True
+    )
+
+
+def days_between(window: tuple[date, date]) -> int:
+    """Count the days of a half-open range."""
+    return (window[1] - window[0]) // timedelta(days=1)

@@ -1,0 +1,248 @@
+"""The component that makes every dbt model an asset, and every dbt test an asset check.
+
+dagster-dbt says what the assets are (keys, dependencies, checks); the building, testing and
+publishing is `mlops_assets.transform.build`, in this process, because a dbt of its own costs six
+seconds for every step.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_assets.lake import TableName
+from mlops_assets.orchestration import metadata as asset_metadata
+from mlops_assets.orchestration.daily import Days, looking_back, run_window
+from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.transform.build import DbtBuild, DbtTestOutcome, ModelOutcome, ModelStatus, build
+from mlops_assets.transform.column_lineage import column_lineage
+from mlops_assets.transform.project import DbtModel, DbtProject
+
+
+class DbtModelsDeclaration(BaseModel):
+    """Attributes of `DbtModels` in a ``defs.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    project: str = Field(
+        default="dbt_project", description="Folder of the dbt project, from the project root."
+    )
+    daily: Days = Field(description="The days that windowed models are partitioned by.")
+
+
+class DbtModels(dg.Component):
+    """All models of a dbt project as assets, built over the lake and published to it.
+
+    A model that is materialised ``windowed`` becomes a daily-partitioned asset; a range of days is
+    one run. ``meta.lookback_days`` says how many earlier days of its upstream a day depends on.
+    """
+
+    def __init__(self, declaration: DbtModelsDeclaration) -> None:
+        self.declaration = declaration
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Name the model that a ``defs.yaml`` is validated by."""
+        return DbtModelsDeclaration
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Make the component from its validated attributes."""
+        del context
+        if not isinstance(attributes, DbtModelsDeclaration):
+            raise TypeError(f"expected DbtModelsDeclaration, got {type(attributes).__name__}")
+        return cls(attributes)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Give one asset definition for each run of models that dbt can build in one go."""
+        project = DbtProject(Path(context.project_root) / self.declaration.project)
+        translator = LakeTranslator(project, self.declaration.daily)
+        return dg.Definitions(
+            assets=[
+                _dbt_step(project, translator, f"dbt_{number}_{kind}", models)
+                for number, (kind, models) in enumerate(_steps(project), start=1)
+            ]
+        )
+
+
+class LakeTranslator(DagsterDbtTranslator):
+    """Says what a dbt model is to Dagster: its lake table."""
+
+    def __init__(self, project: DbtProject, days: Days) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_metadata=False))
+        self._project = project
+        self._days = days
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """Schema and name, which are those of the lake table."""
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """Group by layer: staging, intermediate, marts, features."""
+        return str(dbt_resource_props["schema"])
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """Hash the SQL together with the macros and the declared columns."""
+        unique_id = dbt_resource_props["unique_id"]
+        if unique_id not in self._project.models:
+            return None
+        return self._project.code_version(unique_id)
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str] | None:
+        """Read the owner from the model's ``meta.owner``."""
+        owner = dbt_resource_props.get("config", {}).get("meta", {}).get("owner")
+        return [owner] if owner else None
+
+    def get_partitions_def(
+        self, dbt_resource_props: Mapping[str, Any]
+    ) -> dg.PartitionsDefinition | None:  # type: ignore[type-arg]  # as the base class has it
+        """Windowed models are partitioned by day."""
+        model = self._project.models.get(dbt_resource_props["unique_id"])
+        return self._days.partitions() if model and model.window_column else None
+
+    def get_partition_mapping(
+        self,
+        dbt_resource_props: Mapping[str, Any],
+        dbt_parent_resource_props: Mapping[str, Any],
+    ) -> dg.PartitionMapping | None:
+        """Let a model with ``lookback_days`` depend on that many earlier days."""
+        del dbt_parent_resource_props
+        model = self._project.models.get(dbt_resource_props["unique_id"])
+        if model is None or not model.window_column:
+            return None
+        lookback = int(model.meta.get("lookback_days", 0))
+        return looking_back(lookback) if lookback else None
+
+
+def _steps(project: DbtProject) -> Iterator[tuple[str, list[DbtModel]]]:
+    """Split the models into as few runs of dbt as the change between whole and daily allows.
+
+    Assets of one step share their partitions, so whole tables and daily tables alternate: the whole
+    tables that need no daily one, the daily ones, the whole tables above those, and so on.
+    """
+    by_table = {model.table: model for model in project.models.values()}
+    level: dict[TableName, int] = {}
+
+    def level_of(model: DbtModel) -> int:
+        if model.table not in level:
+            parents = [level_of(by_table[table]) for table in model.upstream if table in by_table]
+            lowest = max(parents, default=0)
+            is_daily = model.window_column is not None
+            level[model.table] = lowest if lowest % 2 == is_daily else lowest + 1
+        return level[model.table]
+
+    for number in sorted({level_of(model) for model in by_table.values()}):
+        models = [model for table, model in by_table.items() if level[table] == number]
+        yield ("daily" if number % 2 else "whole"), models
+
+
+def _dbt_step(
+    project: DbtProject, translator: LakeTranslator, name: str, models: list[DbtModel]
+) -> dg.AssetsDefinition:
+    manifest = project.manifest
+    specs = {
+        model.unique_id: translator.get_asset_spec(manifest, model.unique_id, None)
+        .replace_attributes(skippable=True)
+        .merge_attributes(kinds={"dbt", "duckdb", "delta"})
+        for model in models
+    }
+    tests = [
+        unique_id
+        for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] == "test"
+    ]
+    check_specs: dict[str, dg.AssetCheckSpec] = {}
+    for spec in specs.values():
+        for test in tests:
+            check = translator.get_asset_check_spec(spec, manifest, test, None)
+            if check is not None:
+                check_specs[test] = check
+
+    @dg.multi_asset(
+        name=name,
+        specs=list(specs.values()),
+        check_specs=list(check_specs.values()),
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        required_resource_keys={RESOURCE_KEY},
+    )
+    def dbt_step(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        platform: Platform = getattr(context.resources, RESOURCE_KEY)
+        chosen = [m for m in models if specs[m.unique_id].key in context.selected_asset_keys]
+        outcome = build(
+            platform.lake,
+            project,
+            [model.name for model in chosen],
+            window=run_window(context),
+            metadata={"dagster_run": context.run_id},
+            on_event=context.log.info,
+        )
+        yield from _events(context, platform, project, outcome, check_specs)
+        if not outcome.ok:
+            raise dg.Failure(
+                "Some dbt models were not published; their last good versions stay.\n"
+                + outcome.failure_report()
+            )
+
+    return dbt_step
+
+
+def _events(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    project: DbtProject,
+    outcome: DbtBuild,
+    check_specs: Mapping[str, dg.AssetCheckSpec],
+) -> Iterator[Any]:
+    """Report the published models first, so that the checks attach to these materialisations."""
+    for model in outcome.models:
+        if model.status is ModelStatus.published:
+            yield _materialization(platform, project, model)
+    selected_checks = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
+    for test in outcome.tests:
+        spec = check_specs.get(test.unique_id)
+        if spec is not None and not test.skipped and (spec.asset_key, spec.name) in selected_checks:
+            yield _check_result(test, spec)
+
+
+def _materialization(
+    platform: Platform, project: DbtProject, outcome: ModelOutcome
+) -> dg.MaterializeResult[None]:
+    if outcome.commit is None:
+        raise ValueError(f"{outcome.model.table} was published without a commit")
+    origins = column_lineage(project, outcome.model.unique_id, outcome.compiled_sql)
+    return dg.MaterializeResult(
+        asset_key=asset_metadata.asset_key(outcome.model.table),
+        metadata={
+            **asset_metadata.table_metadata(
+                platform.lake, outcome.model.table, outcome.commit.version
+            ),
+            "dagster/column_lineage": asset_metadata.column_lineage(
+                {
+                    column: [(origin.table, origin.column) for origin in found]
+                    for column, found in origins.items()
+                }
+            ),
+            "rows_built": outcome.rows,
+            "seconds": round(outcome.seconds, 3),
+        },
+        data_version=dg.DataVersion(str(outcome.commit.version)),
+    )
+
+
+def _check_result(test: DbtTestOutcome, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
+    samples = asset_metadata.records_table(test.samples)
+    return dg.AssetCheckResult(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=test.passed,
+        severity=dg.AssetCheckSeverity.WARN if test.is_warning else dg.AssetCheckSeverity.ERROR,
+        description=test.message or None,
+        metadata={
+            "failing_rows": test.failures if test.failures is not None else "not computed",
+            **({"samples": samples} if samples else {}),
+        },
+    )

@@ -1,0 +1,315 @@
+"""The component that brings a source into the lake as a raw table.
+
+One declaration gives the asset, its contract's checks, its freshness policy and, where asked for,
+its schedule.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mlops_assets.ingestion import IngestionError, Source, ingest
+from mlops_assets.lake import TableName, Window
+from mlops_assets.orchestration import metadata as asset_metadata
+from mlops_assets.orchestration.daily import Days, run_window
+from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.quality import (
+    AuditPolicy,
+    AuditReport,
+    BatchRefused,
+    Contract,
+    check_contract,
+    columns,
+    contract_hash,
+    rules,
+)
+from mlops_assets.quality.rules import Kind
+
+
+class SnapshotLoad(BaseModel):
+    """Each run replaces the whole table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mode: Literal["snapshot"] = "snapshot"
+
+
+class AppendLoad(BaseModel):
+    """Each run adds what the source gives, each batch exactly once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mode: Literal["append"] = "append"
+
+
+class DailyLoad(BaseModel):
+    """Daily partitions: a run replaces the days it is asked for, any range of them at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mode: Literal["daily"] = "daily"
+    column: str = Field(description="Date column of the contract that says which day a row is of.")
+    days: Days
+
+
+class RawTableDeclaration(BaseModel):
+    """Attributes of `RawTable` in a ``defs.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str = Field(description="Lake table to make.", examples=["raw/flights"])
+    description: str = Field(min_length=1, description="What a row is and where it comes from.")
+    owners: tuple[str, ...] = Field(
+        min_length=1, description="E-mail addresses, or teams as `team:name`."
+    )
+    source: Source
+    contract: str = Field(
+        description="Import path of the Contract class.",
+        examples=["mlops_assets.defs.flights.contracts:Flights"],
+        pattern=r"^[\w.]+:\w+$",
+    )
+    load: Annotated[SnapshotLoad | AppendLoad | DailyLoad, Field(discriminator="mode")] = Field(
+        default_factory=SnapshotLoad, description="How a run changes the table."
+    )
+    derived: dict[str, str] = Field(
+        default_factory=dict,
+        description="Columns computed while reading: name to a SQL expression over the source's.",
+        examples=[{"flight_date": "make_date(year, month, day)"}],
+    )
+    max_refused_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of rows that may go to quarantine before the whole batch does.",
+    )
+    fail_after: timedelta = Field(
+        default=timedelta(days=2),
+        description="Age of the last materialisation at which the table counts as stale.",
+        examples=["P2D"],
+    )
+    schedule: str | None = Field(
+        default=None, description="Cron line, in UTC, at which it is materialised."
+    )
+
+    @field_validator("table")
+    @classmethod
+    def _is_a_table_name(cls, value: str) -> str:
+        return str(TableName.parse(value))
+
+
+class RawTable(dg.Component):
+    """A raw table: read from a source, audited against its contract, published to the lake."""
+
+    def __init__(self, declaration: RawTableDeclaration) -> None:
+        self.declaration = declaration
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Name the model that a ``defs.yaml`` is validated by."""
+        return RawTableDeclaration
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Make the component from its validated attributes."""
+        del context
+        if not isinstance(attributes, RawTableDeclaration):
+            raise TypeError(f"expected RawTableDeclaration, got {type(attributes).__name__}")
+        return cls(attributes)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Give the asset with its checks, and its schedule."""
+        contract = _import_contract(self.declaration)
+        asset = _raw_asset(self.declaration, contract, Path(context.project_root))
+        schedules = [_schedule(self.declaration, asset)] if self.declaration.schedule else []
+        return dg.Definitions(assets=[asset], schedules=schedules)
+
+
+def _import_contract(declaration: RawTableDeclaration) -> type[Contract]:
+    module_name, _, class_name = declaration.contract.partition(":")
+    try:
+        contract = getattr(import_module(module_name), class_name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"{declaration.table}: no contract at {declaration.contract!r} ({error}); "
+            "name an importable class as package.module:Class"
+        ) from error
+    if not (isinstance(contract, type) and issubclass(contract, Contract)):
+        raise ValueError(
+            f"{declaration.table}: {declaration.contract!r} is no subclass of "
+            "mlops_assets.quality.Contract"
+        )
+    check_contract(contract)
+    return contract
+
+
+_CHECKS = {
+    "schema": "The columns of the contract are there, no others, and every value has its type.",
+    "keys": "No two rows share a key.",
+    "values": "Every value keeps the rules of its column.",
+    "refused_share": "The share of rows sent to quarantine stays within what is declared.",
+}
+_CHECK_OF_KIND = {
+    Kind.structure: "schema",
+    Kind.readable: "schema",
+    Kind.key: "keys",
+    Kind.window: "values",
+    Kind.not_null: "values",
+    Kind.finite: "values",
+    Kind.check: "values",
+}
+
+
+def _raw_asset(
+    declaration: RawTableDeclaration, contract: type[Contract], project_root: Path
+) -> dg.AssetsDefinition:
+    table = TableName.parse(declaration.table)
+    key = asset_metadata.asset_key(table)
+    daily = declaration.load if isinstance(declaration.load, DailyLoad) else None
+
+    @dg.multi_asset(
+        name=f"{table.schema}__{table.name}",
+        specs=[
+            dg.AssetSpec(
+                key=key,
+                description=declaration.description,
+                group_name=table.schema,
+                owners=list(declaration.owners),
+                kinds={declaration.source.kind, "delta"},
+                code_version=_code_version(declaration, contract),
+                freshness_policy=dg.FreshnessPolicy.time_window(fail_window=declaration.fail_after),
+                metadata={
+                    "contract": declaration.contract,
+                    "dagster/table_name": str(table),
+                    "dagster/column_schema": _contract_schema(contract),
+                },
+                partitions_def=daily.days.partitions() if daily else None,
+            )
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(name=name, asset=key, description=description, blocking=True)
+            for name, description in _CHECKS.items()
+        ],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        required_resource_keys={RESOURCE_KEY},
+    )
+    def raw_table(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        platform: Platform = getattr(context.resources, RESOURCE_KEY)
+        window = run_window(context)
+        try:
+            outcome = ingest(
+                platform.lake,
+                declaration.source,
+                contract,
+                table,
+                mode=Window(daily.column, *window) if daily and window else declaration.load.mode,
+                policy=AuditPolicy(max_refused_share=declaration.max_refused_share),
+                derived=declaration.derived,
+                project_root=project_root,
+                metadata={"dagster_run": context.run_id},
+            )
+        except BatchRefused as refusal:
+            yield from _check_results(key, contract, refusal.report, batch_refused=True)
+            raise dg.Failure(str(refusal), allow_retries=False) from refusal
+        except IngestionError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        publication = outcome.publication
+        yield dg.MaterializeResult(
+            asset_key=key,
+            metadata={
+                **asset_metadata.table_metadata(platform.lake, table, platform.lake.version(table)),
+                "rows_read": publication.report.rows,
+                "rows_refused": publication.quarantined,
+                "source_files": asset_metadata.records_table(
+                    {"uri": file.uri, "sha256": file.sha256, "bytes": file.bytes, "rows": file.rows}
+                    for file in outcome.files
+                )
+                or "none: not read from files",
+            },
+            data_version=dg.DataVersion(str(platform.lake.version(table))),
+        )
+        yield from _check_results(key, contract, publication.report, batch_refused=False)
+
+    return raw_table
+
+
+def _check_results(
+    key: dg.AssetKey, contract: type[Contract], report: AuditReport, *, batch_refused: bool
+) -> Iterator[dg.AssetCheckResult]:
+    """Sum the rules up into the four checks of a raw table, with the failing rows beside each.
+
+    Rows that went to quarantine while the rest was published are a warning; a refused batch is an
+    error.
+    """
+    severity = dg.AssetCheckSeverity.ERROR if batch_refused else dg.AssetCheckSeverity.WARN
+    # The window of a batch is no part of its contract; `rules` names that rule only when asked.
+    check_of_rule = {
+        rule.name: _CHECK_OF_KIND[rule.kind] for rule in rules(contract, window="the window")
+    }
+    for name in ("schema", "keys", "values"):
+        judged = [check for check in report.checks if check_of_rule[check.name] == name]
+        failed = [check for check in judged if not check.passed]
+        samples = asset_metadata.records_table(
+            {
+                "row": failure.source_row,
+                "column": failure.column,
+                "value": failure.value,
+                "rule": failure.rule,
+                "source": failure.source,
+            }
+            for check in failed
+            for failure in check.samples
+        )
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=name,
+            passed=not failed,
+            severity=severity,
+            description="; ".join(f"{c.description}: {c.failures} rows" for c in failed) or None,
+            metadata={
+                "rules": len(judged),
+                "failures": sum(check.failures for check in failed),
+                **({"samples": samples} if samples else {}),
+            },
+        )
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        check_name="refused_share",
+        passed=not batch_refused,
+        metadata={
+            "rows": report.rows,
+            "refused": report.refused_rows,
+            "share": report.refused_rows / report.rows if report.rows else 0.0,
+        },
+    )
+
+
+def _contract_schema(contract: type[Contract]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=column.duckdb_type,
+                description=column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, other=list(column.constraints)
+                ),
+            )
+            for column in columns(contract)
+        ]
+    )
+
+
+def _code_version(declaration: RawTableDeclaration, contract: type[Contract]) -> str:
+    declared = json.dumps(declaration.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(f"{declared}{contract_hash(contract)}".encode()).hexdigest()[:16]
+
+
+def _schedule(declaration: RawTableDeclaration, asset: dg.AssetsDefinition) -> Any:
+    job = dg.define_asset_job(f"{asset.node_def.name}_load", selection=[asset])
+    if isinstance(declaration.load, DailyLoad):
+        return dg.build_schedule_from_partitioned_job(job)
+    return dg.ScheduleDefinition(job=job, cron_schedule=declaration.schedule)
