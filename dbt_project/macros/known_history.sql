@@ -6,10 +6,9 @@
     `lookback_days` in the model's meta, so that a correction upstream rebuilds the days after it.
 -#}
 {% macro known_history(column, days) -%}
-    {%- if var('window_start', none) is none -%}
-    true
+    {%- if var('window_start', none) is none -%} true
     {%- else -%}
-    {{ column }} >= cast('{{ var("window_start") }}' as date) - {{ days }}
-    and {{ column }} < cast('{{ var("window_end") }}' as date)
+        {{ column }} >= cast('{{ var("window_start") }}' as date) - {{ days }}
+        and {{ column }} < cast('{{ var("window_end") }}' as date)
     {%- endif -%}
 {%- endmacro %}

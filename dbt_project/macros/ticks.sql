@@ -1,39 +1,45 @@
 {#-
+    Rolling values. Events are ordered by `known_minute`, whole minutes since 1970: the data are in
+    minutes, and window frames over integers cost half of what frames over instants cost. Sums are
+    kept as doubles for the same reason; sums of whole minutes are exact in them.
+
     Fast-changing state (delays of the last hour, flights overdue now) is published at ticks: what
     became known during the minutes up to a tick is available at that tick, never before it.
 -#}
 
-{#- The first tick at or after an instant. -#}
-{% macro tick_after(instant, minutes) -%}
-    make_timestamptz(
-        (epoch_us({{ instant }}) + {{ minutes * 60000000 - 1 }})
-        // {{ minutes * 60000000 }} * {{ minutes * 60000000 }}
-    )
+{#- Whole minutes since 1970. -#}
+{% macro minute_of(instant) -%}
+    (epoch_us({{ instant }}) // 60000000)
 {%- endmacro %}
 
-{#- Every tick of the New York days from `first_date` to `last_date`. -#}
-{% macro ticks_of_days(first_date, last_date, minutes) -%}
+{#- The instant at which a minute since 1970 begins. -#}
+{% macro instant_of(minute) -%}
+    make_timestamptz({{ minute }} * 60000000)
+{%- endmacro %}
+
+{#- The first tick at or after a minute. -#}
+{% macro tick_after(minute, every) -%}
+    ({{ minute }} + {{ every - 1 }}) // {{ every }} * {{ every }}
+{%- endmacro %}
+
+{#- The minutes of all ticks of the New York days from `first_date` to `last_date`. -#}
+{% macro ticks_of_days(first_date, last_date, every) -%}
     unnest(
-        generate_series(
-            {{ midnight(first_date) }},
-            {{ midnight(last_date + ' + 1') }} - interval '{{ minutes }} minutes',
-            interval '{{ minutes }} minutes'
+        range(
+            {{ minute_of(midnight(first_date)) }},
+            {{ minute_of(midnight(last_date + ' + 1')) }},
+            {{ every }}
         )
     )
 {%- endmacro %}
 
-{#- The instant at which a New York date begins. -#}
-{% macro midnight(date) -%}
-    (cast({{ date }} as timestamp) at time zone 'America/New_York')
+{#- What became known during the last hours, the present minute included. -#}
+{% macro last_hours(entity, hours) -%}
+    partition by {{ entity }} order by known_minute
+    range between {{ hours * 60 - 1 }} preceding and current row
 {%- endmacro %}
 
-{#- The New York date of an instant. -#}
-{% macro new_york_date(instant) -%}
-    cast({{ instant }} at time zone 'America/New_York' as date)
-{%- endmacro %}
-
-{#- A window frame of the last ticks: 60 minutes of ten-minute ticks are 6 rows. -#}
-{% macro last_ticks(entity, hours, minutes) -%}
-    partition by {{ entity }} order by available_at
-    rows between {{ (hours * 60 // minutes) - 1 }} preceding and current row
+{#- What became known during the last days, the present minute included. -#}
+{% macro last_days(entity, days) -%}
+    {{ last_hours(entity, days * 24) }}
 {%- endmacro %}

@@ -19,7 +19,7 @@ from mlops_assets.orchestration.daily import Days, looking_back, run_window
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.transform.build import DbtBuild, DbtTestOutcome, ModelOutcome, ModelStatus, build
 from mlops_assets.transform.column_lineage import column_lineage
-from mlops_assets.transform.project import DbtModel, DbtProject
+from mlops_assets.transform.project import DbtModel, DbtProject, project_at
 
 
 class DbtModelsDeclaration(BaseModel):
@@ -58,7 +58,7 @@ class DbtModels(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give one asset definition for each run of models that dbt can build in one go."""
-        project = DbtProject(Path(context.project_root) / self.declaration.project)
+        project = project_at(Path(context.project_root) / self.declaration.project)
         translator = LakeTranslator(project, self.declaration.daily)
         return dg.Definitions(
             assets=[
@@ -118,25 +118,41 @@ class LakeTranslator(DagsterDbtTranslator):
 
 
 def _steps(project: DbtProject) -> Iterator[tuple[str, list[DbtModel]]]:
-    """Split the models into as few runs of dbt as the change between whole and daily allows.
+    """Split the models into few runs of dbt, each of models that Dagster can hold in one step.
 
-    Assets of one step share their partitions, so whole tables and daily tables alternate: the whole
-    tables that need no daily one, the daily ones, the whole tables above those, and so on.
+    Assets of one step share their partitions, and the days of a table that they depend on. So models
+    of one kind go together: whole tables, daily ones, daily ones that look back so many days. A step
+    takes all models of its kind whose parents are in earlier steps or in the step itself.
     """
-    by_table = {model.table: model for model in project.models.values()}
-    level: dict[TableName, int] = {}
+    waiting = {model.table: model for model in project.models.values()}
+    while waiting:
+        batches = {kind: _ready(waiting, kind) for kind in map(_kind, waiting.values())}
+        kind, batch = max(batches.items(), key=lambda item: (len(item[1]), item[0]))
+        for model in batch:
+            del waiting[model.table]
+        yield kind, batch
 
-    def level_of(model: DbtModel) -> int:
-        if model.table not in level:
-            parents = [level_of(by_table[table]) for table in model.upstream if table in by_table]
-            lowest = max(parents, default=0)
-            is_daily = model.window_column is not None
-            level[model.table] = lowest if lowest % 2 == is_daily else lowest + 1
-        return level[model.table]
 
-    for number in sorted({level_of(model) for model in by_table.values()}):
-        models = [model for table, model in by_table.items() if level[table] == number]
-        yield ("daily" if number % 2 else "whole"), models
+def _kind(model: DbtModel) -> str:
+    if not model.window_column:
+        return "whole"
+    lookback = model.meta.get("lookback_days", 0)
+    return f"daily_{lookback}_days_back" if lookback else "daily"
+
+
+def _ready(waiting: Mapping[TableName, DbtModel], kind: str) -> list[DbtModel]:
+    """Return the waiting models of a kind that need no waiting model of another kind."""
+    batch = {table: model for table, model in waiting.items() if _kind(model) == kind}
+    while True:
+        blocked = [
+            table
+            for table, model in batch.items()
+            if any(parent in waiting and parent not in batch for parent in model.upstream)
+        ]
+        if not blocked:
+            return list(batch.values())
+        for table in blocked:
+            del batch[table]
 
 
 def _dbt_step(
@@ -177,7 +193,7 @@ def _dbt_step(
             project,
             [model.name for model in chosen],
             window=run_window(context),
-            metadata={"dagster_run": context.run_id},
+            metadata={"dagster_run": context.run.run_id},
             on_event=context.log.info,
         )
         yield from _events(context, platform, project, outcome, check_specs)
@@ -213,7 +229,7 @@ def _materialization(
 ) -> dg.MaterializeResult[None]:
     if outcome.commit is None:
         raise ValueError(f"{outcome.model.table} was published without a commit")
-    origins = column_lineage(project, outcome.model.unique_id, outcome.compiled_sql)
+    origins = column_lineage(platform.lake, project, outcome.model.unique_id, outcome.compiled_sql)
     return dg.MaterializeResult(
         asset_key=asset_metadata.asset_key(outcome.model.table),
         metadata={

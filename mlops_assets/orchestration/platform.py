@@ -1,9 +1,13 @@
 """The one resource of the platform: settings, and what is opened from them."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mlops_assets.lake import Lake
 from mlops_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from mlops_assets.registry import Registry
 
 RESOURCE_KEY = "platform"
 
@@ -26,3 +30,10 @@ class Platform:
     def lake(self) -> Lake:
         """The lake of this deployment."""
         return Lake.from_settings(self.settings)
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """The model registry of this deployment."""
+        from mlops_assets.registry import Registry
+
+        return Registry.from_settings(self.settings, self.lake)

@@ -7,6 +7,7 @@ its schedule.
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mlops_assets.ingestion import IngestionError, Source, ingest
+from mlops_assets.ingestion import IngestionError, Source, SourceRefusedError, ingest
 from mlops_assets.lake import TableName, Window
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.daily import Days, run_window
@@ -28,9 +29,8 @@ from mlops_assets.quality import (
     check_contract,
     columns,
     contract_hash,
-    rules,
 )
-from mlops_assets.quality.rules import Kind
+from mlops_assets.quality.contract_rules import Kind, rules
 
 
 class SnapshotLoad(BaseModel):
@@ -59,7 +59,8 @@ class DailyLoad(BaseModel):
 class RawTableDeclaration(BaseModel):
     """Attributes of `RawTable` in a ``defs.yaml``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A source may hold a secret, so that Pydantic's errors must not quote their input.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     table: str = Field(description="Lake table to make.", examples=["raw/flights"])
     description: str = Field(min_length=1, description="What a row is and where it comes from.")
@@ -122,8 +123,18 @@ class RawTable(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the asset with its checks, and its schedule."""
+        return self.build_defs_at(Path(context.project_root))
+
+    def build_defs_at(self, project_root: Path) -> dg.Definitions:
+        """Give the same where relative paths count from ``project_root``.
+
+        Raises
+        ------
+        ValueError
+            If the contract cannot be imported or is none.
+        """
         contract = _import_contract(self.declaration)
-        asset = _raw_asset(self.declaration, contract, Path(context.project_root))
+        asset = _raw_asset(self.declaration, contract, project_root)
         schedules = [_schedule(self.declaration, asset)] if self.declaration.schedule else []
         return dg.Definitions(assets=[asset], schedules=schedules)
 
@@ -150,7 +161,7 @@ _CHECKS = {
     "schema": "The columns of the contract are there, no others, and every value has its type.",
     "keys": "No two rows share a key.",
     "values": "Every value keeps the rules of its column.",
-    "refused_share": "The share of rows sent to quarantine stays within what is declared.",
+    "volume": "Rows came, and no larger share of them went to quarantine than is declared.",
 }
 _CHECK_OF_KIND = {
     Kind.structure: "schema",
@@ -208,11 +219,14 @@ def _raw_asset(
                 mode=Window(daily.column, *window) if daily and window else declaration.load.mode,
                 policy=AuditPolicy(max_refused_share=declaration.max_refused_share),
                 derived=declaration.derived,
-                project_root=project_root,
-                metadata={"dagster_run": context.run_id},
+                root=project_root,
+                metadata={"dagster_run": context.run.run_id},
             )
         except BatchRefused as refusal:
             yield from _check_results(key, contract, refusal.report, batch_refused=True)
+            raise dg.Failure(str(refusal), allow_retries=False) from refusal
+        except SourceRefusedError as refusal:
+            yield _unreadable(key, refusal)
             raise dg.Failure(str(refusal), allow_retries=False) from refusal
         except IngestionError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -244,13 +258,13 @@ def _check_results(
     Rows that went to quarantine while the rest was published are a warning; a refused batch is an
     error.
     """
-    severity = dg.AssetCheckSeverity.ERROR if batch_refused else dg.AssetCheckSeverity.WARN
     # The window of a batch is no part of its contract; `rules` names that rule only when asked.
     check_of_rule = {
         rule.name: _CHECK_OF_KIND[rule.kind] for rule in rules(contract, window="the window")
     }
-    for name in ("schema", "keys", "values"):
-        judged = [check for check in report.checks if check_of_rule[check.name] == name]
+    for name in _CHECKS:
+        # What is no rule of the contract is a bound on the batch as a whole.
+        judged = [c for c in report.checks if check_of_rule.get(c.name, "volume") == name]
         failed = [check for check in judged if not check.passed]
         samples = asset_metadata.records_table(
             {
@@ -267,23 +281,26 @@ def _check_results(
             asset_key=key,
             check_name=name,
             passed=not failed,
-            severity=severity,
-            description="; ".join(f"{c.description}: {c.failures} rows" for c in failed) or None,
+            severity=dg.AssetCheckSeverity.ERROR if batch_refused else dg.AssetCheckSeverity.WARN,
+            description="; ".join(f"{c.rule}: broken {c.failures} times" for c in failed) or None,
             metadata={
                 "rules": len(judged),
                 "failures": sum(check.failures for check in failed),
+                "rows": report.rows,
+                "refused_rows": report.refused_rows,
                 **({"samples": samples} if samples else {}),
             },
         )
-    yield dg.AssetCheckResult(
+
+
+def _unreadable(key: dg.AssetKey, refusal: SourceRefusedError) -> dg.AssetCheckResult:
+    refusals = asset_metadata.records_table(asdict(refused) for refused in refusal.refusals)
+    return dg.AssetCheckResult(
         asset_key=key,
-        check_name="refused_share",
-        passed=not batch_refused,
-        metadata={
-            "rows": report.rows,
-            "refused": report.refused_rows,
-            "share": report.refused_rows / report.rows if report.rows else 0.0,
-        },
+        check_name="schema",
+        passed=False,
+        description=str(refusal),
+        metadata={"refusals": refusals} if refusals else {},
     )
 
 

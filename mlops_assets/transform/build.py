@@ -23,7 +23,7 @@ import yaml
 
 from mlops_assets.lake import Commit, Lake, Window
 from mlops_assets.lake.sessions import private_session
-from mlops_assets.transform.project import DbtModel, DbtProject, DbtProjectError
+from mlops_assets.transform.project import DbtModel, DbtProject, DbtProjectError, DbtTest
 
 if TYPE_CHECKING:
     from dbt.contracts.results import RunResult
@@ -146,13 +146,16 @@ def build(
     known = {model.name: model for model in project.models.values()}
     if unknown := [name for name in names if name not in known]:
         raise DbtProjectError(f"no dbt model named {', '.join(unknown)} in {project.folder}")
-    _check_upstream(lake, [known[name] for name in names])
+    chosen = [known[name] for name in names]
+    judging = project.tests_of(chosen)
+    _check_upstream(lake, chosen, judging)
 
     with _scratch_folder(lake) as folder:
-        results = _run_dbt(lake, project, names, window, folder, on_event)
+        selection = [*names, *(test.name for test in judging)]
+        results = _run_dbt(lake, project, selection, window, folder, on_event)
         with private_session(lake.limits, str(folder / _SCRATCH_DATABASE)) as con:
             tests = tuple(
-                _test_outcome(con, result) for result in results if _kind(result) == "test"
+                _test_outcome(con, project, result) for result in results if _kind(result) == "test"
             )
             models = tuple(
                 _publish(lake, con, project.models[result.node.unique_id], result, tests, window, metadata)
@@ -166,13 +169,16 @@ def build(
     return DbtBuild(models, tests)
 
 
-def _check_upstream(lake: Lake, models: list[DbtModel]) -> None:
+def _check_upstream(lake: Lake, models: list[DbtModel], tests: tuple[DbtTest, ...]) -> None:
     """Refuse a build that reads tables nobody has made yet, before dbt says so less clearly."""
     available = {*lake.tables(), *(model.table for model in models)}
     missing = {
-        f"{model.table} reads {table}"
-        for model in models
-        for table in model.upstream
+        f"{reader} reads {table}"
+        for reader, upstream in [
+            *((str(model.table), model.upstream) for model in models),
+            *((f"test {test.name}", test.reads) for test in tests),
+        ]
+        for table in upstream
         if table not in available
     }
     if missing:
@@ -196,7 +202,7 @@ def _scratch_folder(lake: Lake) -> Iterator[Path]:
 def _run_dbt(
     lake: Lake,
     project: DbtProject,
-    names: list[str],
+    selection: list[str],
     window: tuple[date, date] | None,
     folder: Path,
     on_event: Callable[[str], None] | None,
@@ -218,9 +224,9 @@ def _run_dbt(
     with dbt_plugin.showing(lake), _closing_dbt_database():
         outcome = runner.invoke(
             [
-                *("--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats"),
+                *("--quiet", "--log-level", "none", "--no-send-anonymous-usage-stats"),
                 *("--log-path", str(folder / "logs"), "--log-level-file", "none"),
-                *("build", "--indirect-selection", "eager", "--select", *names),
+                *("build", "--indirect-selection", "empty", "--select", *selection),
                 *("--project-dir", str(project.folder), "--profiles-dir", str(folder)),
                 *("--target-path", str(folder / "target"), "--no-write-json"),
                 *("--vars", json.dumps(variables)),
@@ -285,14 +291,16 @@ def _kind(result: "RunResult") -> str:
     return str(result.node.resource_type)
 
 
-def _test_outcome(con: duckdb.DuckDBPyConnection, result: "RunResult") -> DbtTestOutcome:
+def _test_outcome(
+    con: duckdb.DuckDBPyConnection, project: DbtProject, result: "RunResult"
+) -> DbtTestOutcome:
     status = str(result.status)
     passed, skipped = status == "pass", status == "skipped"
     ran_and_failed = status in {"fail", "warn"}
     return DbtTestOutcome(
         unique_id=result.node.unique_id,
         name=result.node.name,
-        model_ids=_judged_models(result),
+        model_ids=project.tests[result.node.unique_id].judges,
         passed=passed,
         skipped=skipped,
         is_warning=result.node.config.severity.lower() == "warn",
@@ -300,11 +308,6 @@ def _test_outcome(con: duckdb.DuckDBPyConnection, result: "RunResult") -> DbtTes
         message=result.message or "",
         samples=_failing_rows(con, result.node.compiled_code) if ran_and_failed else (),
     )
-
-
-def _judged_models(result: "RunResult") -> tuple[str, ...]:
-    attached = getattr(result.node, "attached_node", None)
-    return (attached,) if attached else tuple(result.node.depends_on.nodes)
 
 
 def _failing_rows(con: duckdb.DuckDBPyConnection, test_sql: str) -> tuple[Mapping[str, Any], ...]:

@@ -1,19 +1,19 @@
 """Which columns of its parents a dbt model's column is made from.
 
-Read from the compiled SQL by sqlglot, with the columns that the project declares for each parent.
+Read from the compiled SQL by sqlglot, with the columns that each parent has in the lake.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from mlops_assets.lake import TableName
+from mlops_assets.lake import Lake, TableName
 from mlops_assets.transform.project import DbtProject
 
 _DIALECT = "duckdb"
+_CATALOG = "memory"  # of every relation in the compiled SQL; see `build`
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ColumnOrigin:
     """A column that another column is computed from."""
 
@@ -22,12 +22,14 @@ class ColumnOrigin:
 
 
 def column_lineage(
-    project: DbtProject, unique_id: str, compiled_sql: str
+    lake: Lake, project: DbtProject, unique_id: str, compiled_sql: str
 ) -> Mapping[str, tuple[ColumnOrigin, ...]]:
     """Trace every declared column of a model to columns of the tables it reads.
 
     Parameters
     ----------
+    lake
+        Holds the tables that the model reads.
     unique_id
         The model, as the manifest names it.
     compiled_sql
@@ -41,20 +43,21 @@ def column_lineage(
     Raises
     ------
     sqlglot.errors.SqlglotError
-        If the SQL cannot be resolved against the declared columns of its parents.
+        If the SQL cannot be resolved against the columns of its parents.
     """
     from sqlglot import MappingSchema, exp, parse_one
     from sqlglot.lineage import lineage
     from sqlglot.optimizer.qualify import qualify
     from sqlglot.optimizer.scope import build_scope
 
-    node = project.manifest["nodes"][unique_id]
-    parents = {_relation(parent): parent for parent in _parents(project, node)}
+    model = project.models[unique_id]
+    columns = {table: lake.schema(table).names for table in model.upstream}
     schema = MappingSchema(dialect=_DIALECT)
-    for parent in parents.values():
+    for table, names in columns.items():
+        # The type is of no interest to lineage, but sqlglot wants one.
         schema.add_table(
-            parent["relation_name"],
-            {name: column["data_type"] for name, column in parent["columns"].items()},
+            exp.table_(table.name, db=table.schema, catalog=_CATALOG),
+            dict.fromkeys(names, "varchar"),
             dialect=_DIALECT,
         )
     query = qualify(
@@ -66,28 +69,15 @@ def column_lineage(
     # One resolved scope serves every column; sqlglot would otherwise resolve the query once each.
     scope = build_scope(query)
     result: dict[str, tuple[ColumnOrigin, ...]] = {}
-    for column in node["columns"]:
+    for column in model.columns:
         origins: set[ColumnOrigin] = set()
         root = lineage(column, query, schema=schema, dialect=_DIALECT, scope=scope, copy=False)
         for leaf in root.walk():
             table = leaf.expression.find(exp.Table)
             if leaf.downstream or table is None:
                 continue
-            if parent := parents.get((table.db, table.name)):
-                name = exp.to_column(leaf.name).name
-                if name in parent["columns"]:
-                    origins.add(ColumnOrigin(TableName(parent["schema"], parent["name"]), name))
-        result[column] = tuple(sorted(origins, key=lambda origin: (str(origin.table), origin.column)))
+            origin = ColumnOrigin(TableName(table.db, table.name), exp.to_column(leaf.name).name)
+            if origin.column in columns.get(origin.table, ()):
+                origins.add(origin)
+        result[column] = tuple(sorted(origins, key=str))
     return result
-
-
-def _parents(project: DbtProject, node: Mapping[str, Any]) -> list[dict[str, Any]]:
-    manifest = project.manifest
-    return [
-        manifest["sources" if unique_id.startswith("source.") else "nodes"][unique_id]
-        for unique_id in node["depends_on"]["nodes"]
-    ]
-
-
-def _relation(node: Mapping[str, Any]) -> tuple[str, str]:
-    return node["schema"], node["identifier"] if "identifier" in node else node["alias"]

@@ -6,9 +6,9 @@ project changed, because a parse takes seconds and every Dagster process needs t
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,25 @@ class DbtModel:
     columns: Mapping[str, str]
     meta: Mapping[str, Any]
     upstream: tuple[TableName, ...]
+
+
+@dataclass(frozen=True)
+class DbtTest:
+    """One dbt test, as the manifest declares it.
+
+    Attributes
+    ----------
+    judges
+        Unique ids of the models it speaks about: the one it is declared on, or all that a
+        free-standing test reads.
+    reads
+        The tables it needs.
+    """
+
+    unique_id: str
+    name: str
+    judges: tuple[str, ...]
+    reads: tuple[TableName, ...]
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,31 @@ class DbtProject:
             if node["resource_type"] == "model"
         }
 
+    @cached_property
+    def tests(self) -> Mapping[str, DbtTest]:
+        """Every enabled test, by unique id."""
+        return {
+            unique_id: DbtTest(
+                unique_id=unique_id,
+                name=node["name"],
+                judges=(node["attached_node"],)
+                if node.get("attached_node")
+                else tuple(node["depends_on"]["nodes"]),
+                reads=tuple(self._table(read) for read in node["depends_on"]["nodes"]),
+            )
+            for unique_id, node in self.manifest["nodes"].items()
+            if node["resource_type"] == "test"
+        }
+
+    def tests_of(self, models: Collection[DbtModel]) -> tuple[DbtTest, ...]:
+        """Return the tests that judge any of these models.
+
+        dbt's own way of choosing tests goes by what a test reads: it would run the test that every
+        flight has an airport when only the airports are built, before there are flights.
+        """
+        ids = {model.unique_id for model in models}
+        return tuple(test for test in self.tests.values() if ids.intersection(test.judges))
+
     def _table(self, unique_id: str) -> TableName:
         kind = "sources" if unique_id.startswith("source.") else "nodes"
         node = self.manifest[kind][unique_id]
@@ -171,3 +215,9 @@ class DbtProject:
                 found.add(macro)
                 waiting.extend(m for m in own[macro]["depends_on"]["macros"] if m in own)
         return found
+
+
+@cache
+def project_at(folder: Path) -> DbtProject:
+    """Return the project in a folder; a process reads its manifest once, however many ask."""
+    return DbtProject(folder)

@@ -133,7 +133,7 @@ def test_column_lineage_follows_the_sql(lake: Lake, project: DbtProject) -> None
     write_sales(lake, ROWS)
     [model] = build(lake, project, ["stg_sales", "shop_totals"]).models[1:]
 
-    origins = column_lineage(project, model.model.unique_id, model.compiled_sql)
+    origins = column_lineage(lake, project, model.model.unique_id, model.compiled_sql)
 
     sales = TableName("staging", "stg_sales")
     assert origins == {

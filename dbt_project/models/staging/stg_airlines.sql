@@ -1,0 +1,5 @@
+-- Names of the carriers.
+select
+    carrier,
+    name as carrier_name
+from {{ source('raw', 'airlines') }}

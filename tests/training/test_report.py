@@ -1,0 +1,125 @@
+"""The report is one file, needs no network, shows every number, and escapes what it is given."""
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlops_assets.training import ModelFamily
+from mlops_assets.training.bootstrap import Resampling
+from mlops_assets.training.candidate import train_baseline
+from mlops_assets.training.dataset import Part
+from mlops_assets.training.estimators import FitOptions, estimator_class
+from mlops_assets.training.evaluation import evaluate
+from mlops_assets.training.report import (
+    Comparison,
+    enter,
+    pictures_as_markdown,
+    render_report,
+    write_report,
+)
+from mlops_assets.training.training_set import TrainingSet
+
+
+@pytest.fixture(scope="module")
+def comparison(
+    family: ModelFamily, parts: dict[str, Part], training_set: TrainingSet
+) -> Comparison:
+    entrants = []
+    for declared in family.candidates:
+        model = estimator_class(declared.algorithm).fit(
+            parts["train"], parts["validation"], declared.parameters, FitOptions(1, 2)
+        )
+        entrants.append(enter(declared.name, declared.algorithm, model, parts, family, seed=1))
+    test = parts["test"]
+    answers = train_baseline(family, parts).predict(test.features)
+    return Comparison(
+        family=family,
+        training_set=training_set,
+        entrants=tuple(entrants),
+        chosen="catboost",
+        baseline=evaluate(test, answers, family, Resampling(draws=200)),
+        facts={"git commit": "abc123"},
+    )
+
+
+class _Page(HTMLParser):
+    """Collects what a page refers to, and checks that its elements close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [v or "" for k, v in attrs if k in {"src", "href"} and tag != "use"]
+        if tag not in {"meta", "path", "use", "rect", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_page_is_whole_small_and_offline(comparison: Comparison, tmp_path: Path):
+    path = write_report(comparison, tmp_path / "reports" / "late.html")
+    assert path.stat().st_size < 3_000_000
+    assert [p.name for p in path.parent.iterdir()] == ["late.html"]
+    html = path.read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(html)
+    assert page.open == []
+    assert page.references == []
+    assert not re.search(r"url\(\s*['\"]?https?:|@import|<script", html)
+
+
+def test_the_page_shows_numbers_versions_slices_and_plots(comparison: Comparison):
+    html = render_report(comparison)
+    for entrant in comparison.entrants:
+        assert f"{entrant.test.value('roc_auc'):.3f}" in html
+        assert f"{entrant.test.metrics['brier'].low:.3f}" in html
+    for expected in ("training/late_flights@0", "features/delays", "abc123", "Made-up flights."):
+        assert expected in html
+    assert html.count("<svg") == 6 + 2 + 3  # plots, importances, slices
+    assert "carrier = B6" in html
+    assert "<code>constant</code> always 1.0 in training" in html
+    assert "var(--series-1)" in html
+    assert "#050505" not in html
+
+
+def test_hostile_names_are_escaped(comparison: Comparison):
+    evil = "<script>alert(1)</script>"
+    slices = tuple(replace(s, value=evil) for s in comparison.best.test.slices[:1])
+    entrants = tuple(replace(e, test=replace(e.test, slices=slices)) for e in comparison.entrants)
+    hostile = replace(comparison, entrants=entrants, facts={"git commit": evil})
+    assert "<script" not in render_report(hostile)
+
+
+def test_what_cannot_be_computed_is_shown_as_such(comparison: Comparison, parts: dict[str, Part]):
+    test = parts["test"]
+    flat = evaluate(test, np.full(len(test), 0.2), comparison.family, Resampling(draws=200))
+    html = render_report(replace(comparison, baseline=flat))
+    assert "not computable" in html
+    assert "every answer is 0.2" in html
+
+
+def test_pictures_are_small_pngs_inside_markdown(comparison: Comparison):
+    found = pictures_as_markdown(comparison)
+    assert set(found) == {"roc", "precision_recall", "calibration", "importance"}
+    for name, text in found.items():
+        head, data = text.split("base64,")
+        assert head == f"![{name}](data:image/png;"
+        image = base64.b64decode(data.removesuffix(")"))
+        assert image.startswith(b"\x89PNG")
+        assert len(image) < 40_000
