@@ -111,9 +111,14 @@ def _space(settings: "Settings") -> Finding:
 def _definitions(settings: "Settings") -> Finding:
     """Load what this deployment declares; anything wrong in it is the finding."""
     from mlops_assets.definitions import build_defs
+    from mlops_assets.orchestration.raw_table import import_contract
+    from mlops_assets.quality import check_contract
 
     try:
-        count = len(list(build_defs(settings).resolve_all_asset_specs()))
+        specs = list(build_defs(settings).resolve_all_asset_specs())
+        for spec in specs:
+            if contract := spec.metadata.get("contract"):
+                check_contract(import_contract(contract))
     except Exception as error:  # noqa: BLE001 - whatever is wrong is what the user wants to know
         return Finding("definitions", ok=False, found=str(error), advice="mend the file it names")
-    return Finding("definitions", ok=True, found=f"{count} assets")
+    return Finding("definitions", ok=True, found=f"{len(specs)} assets, contracts sound")

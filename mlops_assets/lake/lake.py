@@ -514,7 +514,8 @@ class Lake:
     def pin(self, pinned: TableVersion, owner: str) -> Pin:
         """Keep a version readable until `unpin`: vacuum will not remove its files.
 
-        A table that somebody else made gets the properties that keep its log, in a commit. Pinning the same version for the same owner again changes nothing.
+        Pinning the same version for the same owner again changes nothing. A table that somebody
+        else made gets the properties that keep its log, in a commit.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.lake import TableVersion
 from mlops_assets.orchestration.platform import Platform
 from mlops_assets.training.family import ModelFamily
+from mlops_assets.transform.project import project_at
 
 if TYPE_CHECKING:
     from mlops_assets.registry import LoggedCandidate
@@ -52,5 +53,49 @@ def chosen_candidate(
 def compare_candidates(
     platform: Platform, family: ModelFamily, training_set: TableVersion
 ) -> "tuple[Comparison, LoggedCandidate]":
-    """Evaluate and explain every candidate on the same rows, and choose one on validation."""
-    raise NotImplementedError
+    """Evaluate and explain every candidate on the same rows, and choose one on validation.
+
+    Returns
+    -------
+    tuple
+        What the report shows, and the chosen candidate as MLflow holds it.
+    """
+    from mlops_assets.registry import collect_provenance
+    from mlops_assets.training.candidate import resampling_for, train_baseline
+    from mlops_assets.training.dataset import load_parts
+    from mlops_assets.training.evaluation import choose_challenger, evaluate
+    from mlops_assets.training.report import Comparison, enter
+    from mlops_assets.training.training_set import published_training_set
+
+    settings = platform.settings
+    logged = logged_candidates(platform, family, training_set)
+    parts = load_parts(platform.lake, training_set, family)
+    entrants = [
+        enter(name, run.algorithm, platform.registry.load(run), parts, family, seed=settings.seed)
+        for name, run in logged.items()
+    ]
+    chosen = choose_challenger(family, {entrant.name: entrant.validation for entrant in entrants})
+    baseline = evaluate(
+        parts["test"],
+        train_baseline(family, parts).predict(parts["test"].features),
+        family,
+        resampling_for(family, settings.seed),
+    )
+    provenance = collect_provenance(
+        settings.project_root, project_at(settings.dbt_project_dir).manifest_path
+    )
+    comparison = Comparison(
+        family=family,
+        training_set=published_training_set(platform.lake, training_set),
+        entrants=tuple(entrants),
+        chosen=chosen,
+        baseline=baseline,
+        facts={
+            "git commit": provenance.git_commit,
+            "lockfile": provenance.lockfile_sha256,
+            "dbt manifest": provenance.dbt_manifest_sha256,
+            "MLflow run": logged[chosen].run_id,
+            "seed": str(settings.seed if family.seed is None else family.seed),
+        },
+    )
+    return comparison, logged[chosen]

@@ -23,7 +23,7 @@ from mlops_assets.training.training_set import (
     TrainingSetError,
     build_training_set,
     input_tables,
-    inputs_of,
+    published_training_set,
     select_features,
 )
 from mlops_assets.transform.project import project_at
@@ -159,13 +159,12 @@ def _training_set(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
             )
             raise dg.Failure(str(error), allow_retries=False) from error
         audit = built.audit
-        lineage = column_lineage(select_features(family, views))
         yield dg.MaterializeResult(
             asset_key=spec.key,
             metadata={
                 **asset_metadata.table_metadata(platform.lake, table, built.version.version),
                 "dagster/column_lineage": asset_metadata.column_lineage(
-                    {column: [origin] for column, origin in lineage.items()}
+                    column_lineage(select_features(family, views))
                 ),
                 "features": audit.features,
                 "purged_rows": audit.purged,
@@ -239,7 +238,7 @@ def _candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Ass
             trained,
             family,
             parts["test"].head(_EXAMPLE_ROWS),
-            inputs_of(platform.lake, training_set),
+            published_training_set(platform.lake, training_set).inputs,
             collect_provenance(
                 settings.project_root, project_at(settings.dbt_project_dir).manifest_path
             ),

@@ -6,8 +6,9 @@ prediction would tell the model about a time it is judged on, so it is *purged*:
 with split `purged`, and used for nothing. The same holds between validation and test.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -181,11 +182,7 @@ def build_training_set(
             reader.cast(described),
             metadata={
                 _INPUTS: [str(version) for version in inputs],
-                _AUDIT: {
-                    "rows": audit.rows,
-                    "purged": audit.purged,
-                    "unlabelled": audit.unlabelled,
-                },
+                _AUDIT: json.loads(json.dumps(asdict(audit), default=date.isoformat)),
             },
             allow_schema_change=True,
             description=f"Training set of {family.name}: {family.description}",
@@ -193,20 +190,36 @@ def build_training_set(
     return TrainingSet(TableVersion(family.training_set, commit.version), inputs, audit)
 
 
-def inputs_of(lake: Lake, training_set: TableVersion) -> tuple[TableVersion, ...]:
-    """Return the version of every table a published training set was made of.
+def published_training_set(lake: Lake, version: TableVersion) -> TrainingSet:
+    """Return what is known of a published training set: its inputs and its audit.
 
     Raises
     ------
     TrainingSetError
         When that version was not written by `build_training_set` or its record has expired.
     """
-    for commit in lake.history(training_set.table):
-        if commit.version == training_set.version and _INPUTS in commit.metadata:
-            return tuple(TableVersion.parse(text) for text in commit.metadata[_INPUTS])
+    for commit in lake.history(version.table):
+        if commit.version == version.version and _INPUTS in commit.metadata:
+            inputs = tuple(TableVersion.parse(text) for text in commit.metadata[_INPUTS])
+            return TrainingSet(version, inputs, _audit_from(commit.metadata[_AUDIT]))
     raise TrainingSetError(
-        f"{training_set}: its history does not say what it was made of; build it again"
+        f"{version}: its history does not say what it was made of; build it again"
     )
+
+
+def _audit_from(record: Mapping[str, Any]) -> TrainingSetAudit:
+    parts = {
+        name: PartSummary(
+            rows=part["rows"],
+            mean_label=part["mean_label"],
+            first_day=date.fromisoformat(part["first_day"]),
+            last_day=date.fromisoformat(part["last_day"]),
+        )
+        for name, part in record["parts"].items()
+    }
+    findings = tuple(FeatureFinding(**finding) for finding in record["findings"])
+    in_order = {name: parts[name] for name in PARTS}
+    return TrainingSetAudit(**{**record, "parts": in_order, "findings": findings})
 
 
 def _quoted(name: str) -> str:

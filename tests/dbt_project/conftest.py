@@ -1,9 +1,7 @@
 """The dbt project's SQL, compiled by dbt and run on the published flights in a private DuckDB."""
 
-import csv
 import datetime as dt
 import importlib.util
-import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -44,7 +42,9 @@ class Sql:
                 f"{model['compiled_code']}"
             )
 
-    def features_of_spine(self, con: duckdb.DuckDBPyConnection, spine: str) -> list[tuple[Any, ...]]:
+    def features_of_spine(
+        self, con: duckdb.DuckDBPyConnection, spine: str
+    ) -> list[tuple[Any, ...]]:
         """Join every feature to a spine by what was known, in the order of the key."""
         registry = FeatureRegistry.from_manifest(self.manifest)
         entities = dict.fromkeys(column for view in registry.views for column in view.entity)
@@ -142,7 +142,7 @@ _TEXT = {"carrier", "tailnum", "origin", "dest", "type", "manufacturer", "model"
 def _typed(path: Path) -> str:
     """Give the columns of a published file the types that the contracts give them."""
     with path.open(encoding="utf-8") as file:
-        header = next(csv.reader(io.StringIO(file.readline())))
+        header = file.readline().strip().replace('"', "").split(",")
     kinds = {
         **dict.fromkeys(_WIDE, "DOUBLE"),
         **dict.fromkeys(_TEXT, "VARCHAR"),
@@ -154,7 +154,7 @@ def _typed(path: Path) -> str:
 FIRST, LAST = dt.date(2013, 1, 1), dt.date(2013, 3, 14)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def winter(
     sql: Sql, raw_session: Callable[..., duckdb.DuckDBPyConnection]
 ) -> Iterator[duckdb.DuckDBPyConnection]:

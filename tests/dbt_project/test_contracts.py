@@ -72,9 +72,7 @@ def test_no_rule_refuses_a_published_row(
         ("airlines", "name = ''"),
     ],
 )
-def test_a_broken_row_is_refused(
-    year: duckdb.DuckDBPyConnection, table: str, change: str
-) -> None:
+def test_a_broken_row_is_refused(year: duckdb.DuckDBPyConnection, table: str, change: str) -> None:
     flown = "WHERE arr_delay IS NOT NULL" if table == "flights" else ""
     year.execute(f"CREATE OR REPLACE TABLE main.batch AS FROM raw.{table} {flown} LIMIT 5")
     year.execute(f"UPDATE main.batch SET {change} WHERE rowid = 2")

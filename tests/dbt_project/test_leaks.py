@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Callable
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from .conftest import FIRST, Sql
@@ -13,12 +14,15 @@ CLOCKS_CHANGE = dt.datetime(2013, 3, 10, 17, 0, tzinfo=dt.UTC)
 MORNING = dt.datetime(2013, 3, 12, 11, 0, tzinfo=dt.UTC)  # the day's first arrivals are due
 
 
-def _forget_the_future(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> None:
+def _forget_the_future(
+    con: duckdb.DuckDBPyConnection, now: dt.datetime, instants: pa.Table
+) -> None:
     """Leave of the raw tables what was known at a moment, and the timetable.
 
     A flight that is to leave has no outcome yet. One that is overdue by so much that it cannot be
     cancelled any more is given the earliest departure that is still possible.
     """
+    con.register("instants", instants)
     con.execute(
         """
         CREATE TABLE raw.flights_known AS
@@ -41,7 +45,7 @@ def _forget_the_future(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> None
                 coalesce(arrived_at <= $now, false) OR (is_diverted AND departed) AS arrived,
                 scheduled_departure_at + INTERVAL 60 MINUTES <= $now
                 AND departure_known_at > $now AS held
-            FROM intermediate.int_flights
+            FROM instants
         ) AS known
             ON known.flight_date = raw.flight_date
             AND known.carrier = raw.carrier
@@ -51,9 +55,12 @@ def _forget_the_future(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> None
         {"now": now},
     )
     con.execute("CREATE OR REPLACE TABLE raw.flights AS FROM raw.flights_known")
-    con.execute(
-        "DELETE FROM raw.weather WHERE time_hour + INTERVAL 1 HOUR > $now", {"now": now}
-    )
+    con.execute("DELETE FROM raw.weather WHERE time_hour + INTERVAL 1 HOUR > $now", {"now": now})
+
+
+def _instants(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """When each flight left and arrived, from the complete history."""
+    return con.sql("FROM intermediate.int_flights").to_arrow_table()
 
 
 @pytest.mark.parametrize("now", [STORM, CLOCKS_CHANGE, MORNING])
@@ -69,9 +76,8 @@ def test_truncated_history_gives_the_same_features(
     assert len(expected) >= 5
 
     with raw_session(FIRST, now.date() + dt.timedelta(days=1)) as con:
-        sql.build(con)
         before = con.sql("SELECT count(arr_delay) FROM raw.flights").fetchall()
-        _forget_the_future(con, now)
+        _forget_the_future(con, now, _instants(winter))
         after = con.sql("SELECT count(arr_delay) FROM raw.flights").fetchall()
         assert after < before
         sql.build(con)
@@ -89,8 +95,7 @@ def test_truncating_too_early_is_noticed(
     winter.execute(f"CREATE OR REPLACE TABLE main.scored AS FROM {scored}", {"now": STORM})
     expected = sql.features_of_spine(winter, "main.scored")
     with raw_session(FIRST, STORM.date()) as con:
-        sql.build(con)
-        _forget_the_future(con, STORM - dt.timedelta(hours=1))
+        _forget_the_future(con, STORM - dt.timedelta(hours=1), _instants(winter))
         sql.build(con)
         con.execute(f"CREATE TABLE main.scored AS FROM {scored}", {"now": STORM})
         found = sql.features_of_spine(con, "main.scored")

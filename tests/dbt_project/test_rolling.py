@@ -132,8 +132,9 @@ def test_inbound_aircraft_is_the_previous_flight_of_the_tail(
                 departure_delay
             FROM intermediate.int_flights AS flights
             WHERE flights.tailnum = scored.tailnum
-            AND flights.scheduled_departure_at < scored.scheduled_departure_at
-            ORDER BY flights.scheduled_departure_at DESC LIMIT 1
+            AND (flights.scheduled_departure_at, flights.flight_id)
+            < (scored.scheduled_departure_at, scored.flight_id)
+            ORDER BY flights.scheduled_departure_at DESC, flights.flight_id DESC LIMIT 1
         ) AS previous
         """
     ).fetchall()

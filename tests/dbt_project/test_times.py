@@ -92,9 +92,7 @@ def test_scheduled_arrival_is_read_at_the_destination(
     dest: str,
     arrival: dt.datetime,
 ) -> None:
-    found = _instants(
-        flights, sql, departs=departs, origin_clock=clock, arrives=arrives, dest=dest
-    )
+    found = _instants(flights, sql, departs=departs, origin_clock=clock, arrives=arrives, dest=dest)
     assert found["scheduled_departure_at"] == departs
     assert found["scheduled_arrival_at"] == arrival
     assert found["outcome_known_at"] == arrival

@@ -14,7 +14,7 @@ from mlops_assets.training.training_set import (
     TrainingSet,
     TrainingSetError,
     build_training_set,
-    inputs_of,
+    published_training_set,
 )
 
 SPINE, OUTCOMES, VIEW = (
@@ -50,7 +50,9 @@ def test_its_versions_say_what_it_was_made_of(lake: Lake, training_set: Training
         "marts/outcomes@0",
         "features/delays@0",
     ]
-    assert inputs_of(lake, training_set.version) == training_set.inputs
+    assert published_training_set(lake, training_set.version) == training_set
+    with pytest.raises(TrainingSetError, match="does not say what it was made of"):
+        published_training_set(lake, training_set.inputs[0])
 
 
 def test_every_feature_carries_its_description(lake: Lake, training_set: TrainingSet):

@@ -86,7 +86,8 @@ select
     cast(change_kind = 'ended' and is_cancelled as integer) as cancellations,
     -- Delays beyond four hours say little more than four hours do, and would rule every mean.
     case
-        when change_kind = 'ended' then cast(coalesce(least(departure_delay, 240), 0) as integer)
+        -- coalesce inside: `least` passes over nulls, and a cancelled flight has no delay.
+        when change_kind = 'ended' then cast(least(coalesce(departure_delay, 0), 240) as integer)
         else 0
     end as departure_delay,
     cast(change_kind = 'ended' and coalesce(departure_delay >= 30, false) as integer)

@@ -33,14 +33,30 @@ scheduled as (
     from zoned
 ),
 
-instants as (
+dated as (
     select
         *,
         case
             when same_day_arrival_at > scheduled_departure_at then same_day_arrival_at
             else next_day_arrival_at
-        end as scheduled_arrival_at
+        end as dated_arrival_at
     from scheduled
+),
+
+-- In the night that clocks go back one hour has two instants. The database takes the later one; a
+-- flight that can, lands in the earlier.
+instants as (
+    select
+        *,
+        case
+            when
+                (dated_arrival_at - interval '1 hour') at time zone dest_time_zone
+                = dated_arrival_at at time zone dest_time_zone
+                and dated_arrival_at - interval '1 hour' > scheduled_departure_at
+                then dated_arrival_at - interval '1 hour'
+            else dated_arrival_at
+        end as scheduled_arrival_at
+    from dated
 ),
 
 -- Scheduled instant plus delay, not the actual clock readings: those have no date, and the hour

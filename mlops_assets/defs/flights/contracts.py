@@ -21,7 +21,6 @@ import pandera.ibis as pa
 
 from mlops_assets.quality import Contract, TimestampUTC
 
-
 _FIRST_YEAR = 1987  # the first year of the on-time statistics that the flights come from
 _LAST_YEAR = 2100
 _FIRST_DATE = dt.date(_FIRST_YEAR, 1, 1)
