@@ -6,7 +6,7 @@ is known 15 to 105 minutes after its event, so some become known in another orde
 happened, and one in fifty is corrected later; ours answers with the latest event known, the others
 with the row that became known last. Then without such rows, as the test ``knowledge_ordered``
 guarantees of a view; then all give the same answer. Feast lives in an environment of its own, which
-this script makes with ``uv``; it is measured at growing sizes until it stops.
+this script makes with ``uv``; it is measured at growing sizes, to the full one or until it stops.
 """
 
 import os

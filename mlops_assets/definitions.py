@@ -1,7 +1,5 @@
 """The code location: what ``workspace.yaml`` loads. Nothing else."""
 
-from datetime import timedelta
-
 import dagster as dg
 
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
@@ -13,7 +11,6 @@ _EXECUTORS = {
         {"start_method": {"forkserver": {}}}
     ),
 }
-_DEFAULT_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2))
 
 
 def build_defs(settings: Settings | None = None) -> dg.Definitions:
@@ -37,11 +34,7 @@ def build_defs(settings: Settings | None = None) -> dg.Definitions:
             )
         ],
     )
-    return dg.Definitions.merge(declared, platform).map_asset_specs(
-        func=lambda spec: spec
-        if spec.freshness_policy
-        else spec.replace_attributes(freshness_policy=_DEFAULT_FRESHNESS)
-    )
+    return dg.Definitions.merge(declared, platform)
 
 
 defs = build_defs()

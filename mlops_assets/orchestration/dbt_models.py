@@ -6,6 +6,7 @@ seconds for every step.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,11 @@ class DbtModelsDeclaration(BaseModel):
         default="dbt_project", description="Folder of the dbt project, from the project root."
     )
     daily: Days = Field(description="The days that windowed models are partitioned by.")
+    fail_after: timedelta = Field(
+        default=timedelta(days=2),
+        description="Age of the last materialisation at which a model's table counts as stale.",
+        examples=["P2D"],
+    )
 
 
 class DbtModels(dg.Component):
@@ -60,9 +66,10 @@ class DbtModels(dg.Component):
         """Give one asset definition for each run of models that dbt can build in one go."""
         project = project_at(Path(context.project_root) / self.declaration.project)
         translator = LakeTranslator(project, self.declaration.daily)
+        freshness = dg.FreshnessPolicy.time_window(fail_window=self.declaration.fail_after)
         return dg.Definitions(
             assets=[
-                _dbt_step(project, translator, f"dbt_{number}_{kind}", models)
+                _dbt_step(project, translator, freshness, f"dbt_{number}_{kind}", models)
                 for number, (kind, models) in enumerate(_steps(project), start=1)
             ]
         )
@@ -156,12 +163,16 @@ def _ready(waiting: Mapping[TableName, DbtModel], kind: str) -> list[DbtModel]:
 
 
 def _dbt_step(
-    project: DbtProject, translator: LakeTranslator, name: str, models: list[DbtModel]
+    project: DbtProject,
+    translator: LakeTranslator,
+    freshness: dg.FreshnessPolicy,
+    name: str,
+    models: list[DbtModel],
 ) -> dg.AssetsDefinition:
     manifest = project.manifest
     specs = {
         model.unique_id: translator.get_asset_spec(manifest, model.unique_id, None)
-        .replace_attributes(skippable=True)
+        .replace_attributes(freshness_policy=freshness, skippable=True)
         .merge_attributes(kinds={"dbt", "duckdb", "delta"})
         for model in models
     }

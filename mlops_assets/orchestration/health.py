@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from mlops_assets.orchestration.instance import open_instance
 from mlops_assets.settings import Settings
@@ -56,9 +56,7 @@ def assets_health(defs: dg.Definitions, settings: Settings) -> Sequence[AssetHea
         failing = [
             check.name
             for check in own
-            if check in checks
-            and checks[check].status
-            in (AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.EXECUTION_FAILED)
+            if check in checks and checks[check].status is AssetCheckExecutionRecordStatus.FAILED
         ]
         state = freshness.get(key)
         health.append(

@@ -29,7 +29,6 @@ from mlops_assets.training.training_set import (
 from mlops_assets.transform.project import project_at
 
 _FRESH_FOR = timedelta(days=30)
-_EXAMPLE_ROWS = 5
 _PROGRESS_EVERY = 100
 
 
@@ -215,9 +214,10 @@ def _candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Ass
         training_set = _newest_training_set(platform, family)
         parts = load_parts(platform.lake, training_set, family)
 
-        def tell(iteration: int, of: int, score: float) -> None:
+        def tell(iteration: int, most: int, losses: Mapping[str, float]) -> None:
             if iteration % _PROGRESS_EVERY == 0:
-                context.log.info(f"iteration {iteration} of {of}, validation {score:.4f}")
+                shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+                context.log.info(f"iteration {iteration} of at most {most}: {shown}")
 
         try:
             trained = train_candidate(
@@ -237,7 +237,7 @@ def _candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Ass
         logged = platform.registry.log_candidate(
             trained,
             family,
-            parts["test"].head(_EXAMPLE_ROWS),
+            parts["test"],
             published_training_set(platform.lake, training_set).inputs,
             collect_provenance(
                 settings.project_root, project_at(settings.dbt_project_dir).manifest_path
