@@ -23,7 +23,9 @@ from mlops_assets.settings import PREFIX, Settings
 from mlops_assets.training.family import ModelFamily
 
 FOLDER = Path(__file__).parent / "reference"
-_GENERATED = "<!-- Written by docs/reference_pages.py from the code. Change the code, then run it. -->\n"
+_GENERATED = (
+    "<!-- Written by docs/reference_pages.py from the code. Change the code, then run it. -->\n"
+)
 
 
 def pages() -> dict[str, str]:
@@ -36,9 +38,11 @@ def _settings_page() -> str:
         _GENERATED,
         "# Settings",
         "",
-        "Each is an environment variable, or a line of `.env` in the project. A value that is not "
-        "allowed stops the command, and names the variable, the value and what is allowed. "
-        "`mlops doctor` names variables that nothing reads.",
+        (
+            "Each is an environment variable, or a line of `.env` in the project. A value that is "
+            "not allowed stops the command, and names the variable, the value and what is allowed. "
+            "`mlops doctor` names variables that nothing reads."
+        ),
         "",
         "| variable | type | default | meaning |",
         "|---|---|---|---|",
@@ -62,9 +66,11 @@ def _yaml_page() -> str:
         _GENERATED,
         "# YAML of the components",
         "",
-        "A `defs.yaml` anywhere below `mlops_assets/defs/` declares one component in each document: "
-        "its `type`, and its `attributes` as below. A key that is not listed is an error, which names "
-        "the file, the line and the key.",
+        (
+            "A `defs.yaml` anywhere below `mlops_assets/defs/` declares one component in each "
+            "document: its `type`, and its `attributes` as below. A key that is not listed is an "
+            "error, which names the file, the line and the key."
+        ),
         "",
     ]
     for component, model in components:

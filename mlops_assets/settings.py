@@ -120,7 +120,7 @@ class Settings(BaseSettings):
             raise ValueError("is a file; name a folder")
         return value
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, _context: Any, /) -> None:
         """Resolve the paths that default to places under ``home``."""
         home = (self.project_root / self.home).resolve()
         resolved = {

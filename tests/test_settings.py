@@ -34,7 +34,7 @@ def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MLOPS_THREADS", "many")
     monkeypatch.setenv("MLOPS_SEED", "none")
 
-    with pytest.raises(SettingsError, match="MLOPS_THREADS(.|\n)*MLOPS_SEED"):
+    with pytest.raises(SettingsError, match=r"MLOPS_THREADS(.|\n)*MLOPS_SEED"):
         load_settings()
 
 

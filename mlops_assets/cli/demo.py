@@ -6,6 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
+    from rich.progress import TaskID
 
     from mlops_assets.orchestration.running import Progress
 
@@ -17,9 +18,14 @@ def demo(
     """Make every asset of the flights example, from the raw files to a registered champion."""
     import time
 
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
     from rich.progress import Progress as ProgressBar
-    from rich.progress import TimeElapsedColumn
 
     from mlops_assets.cli.output import console
     from mlops_assets.cli.status import print_status, read_status
@@ -63,7 +69,7 @@ def demo(
 class _Printer:
     """Prints a line for each asset as it is made, and keeps the bar on the step that runs."""
 
-    def __init__(self, bar: "ProgressBar", task: object) -> None:
+    def __init__(self, bar: "ProgressBar", task: "TaskID") -> None:
         self._bar, self._task = bar, task
 
     def __call__(self, progress: "Progress") -> None:
@@ -72,7 +78,8 @@ class _Printer:
                 self._bar.update(self._task, description=progress.subject)
             case "said":
                 self._bar.update(
-                    self._task, description=f"{progress.subject}: {progress.text.splitlines()[0][:70]}"
+                    self._task,
+                    description=f"{progress.subject}: {progress.text.splitlines()[0][:70]}",
                 )
             case "made":
                 rows = f"{progress.rows:>12,} rows" if progress.rows is not None else ""

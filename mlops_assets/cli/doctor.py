@@ -1,4 +1,4 @@
-"""``mlops doctor``: is this machine, and this deployment, in order?"""
+"""``mlops doctor``: whether this machine, and this deployment, are in order."""
 
 import os
 import shutil

@@ -62,13 +62,17 @@ def read_status(settings: "Settings") -> Status:
     ]
     registry = Registry.from_settings(settings, lake)
     families = registry.families()
-    models, champions = [], []
+    models: list[Mapping[str, Any]] = []
+    champions: list[Mapping[str, Any]] = []
     for family in families:
-        for candidate in registry.candidates(family):
-            models.append(
-                {"family": family, "candidate": candidate.name}
-                | {metric: _interval(candidate.metrics, f"test_{metric}") for metric in _SHOWN_METRICS}
-            )
+        models += [
+            {
+                "family": family,
+                "candidate": candidate.name,
+                **{m: _interval(candidate.metrics, f"test_{m}") for m in _SHOWN_METRICS},
+            }
+            for candidate in registry.candidates(family)
+        ]
         champion = registry.find_or_none(ModelReference(family, alias=Alias.champion))
         entries = read_ledger(lake, family)
         champions.append(
@@ -121,4 +125,4 @@ def print_status(found: Status, *, as_json: bool) -> None:
     for family, path in found.reports.items():
         console.print(f"  {family} evaluation report: {path}", highlight=False, soft_wrap=True)
     console.print("  `mlops up`                      lineage in Dagster's UI, runs in MLflow's")
-    console.print("  `mlops sql \"from raw.flights\"`  the lake in SQL")
+    console.print('  `mlops sql "from raw.flights"`  the lake in SQL')

@@ -53,7 +53,7 @@ def show(table: TableArgument, *, as_json: JsonOption = False) -> None:
     lake = _lake()
     if "@" in table:
         pinned = TableVersion.parse(table)
-        info = lake.describe(pinned.name, pinned.version)
+        info = lake.describe(pinned.table, pinned.version)
     else:
         info = lake.describe(TableName.parse(table))
     columns = [
@@ -147,7 +147,9 @@ def vacuum(
     retention_days: Annotated[
         float, typer.Option(min=0, help="Keep files that a version this recent needs.")
     ] = 30.0,
-    delete: Annotated[bool, typer.Option(help="Delete; without it, only say what would go.")] = False,
+    delete: Annotated[
+        bool, typer.Option(help="Delete; without it, only say what would go.")
+    ] = False,
 ) -> None:
     """Delete files that no version needs which is recent or pinned by a model."""
     from mlops_assets.cli.output import console

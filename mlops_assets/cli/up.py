@@ -79,8 +79,8 @@ def run_together(servers: Sequence[Server], environment: Mapping[str, str]) -> i
     int
         0 after Ctrl-C or a termination signal, 1 if a server ended by itself.
     """
-    # A group of its own for each server: Ctrl-C then reaches this process alone, which stops them in
-    # order together with whatever they started.
+    # A group of its own for each server: Ctrl-C then reaches this process alone, which stops them
+    # in order together with whatever they started.
     running = {
         server.name: subprocess.Popen(  # noqa: S603 - the commands stand above
             server.command, env=dict(environment), start_new_session=True

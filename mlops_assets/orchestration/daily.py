@@ -31,7 +31,7 @@ class Days(BaseModel):
 
 
 def run_window(context: dg.AssetExecutionContext) -> tuple[date, date] | None:
-    """Return the half-open range of days this run is to build; ``None`` if it is not partitioned."""
+    """Return the half-open range of days that a run is to build; ``None`` without partitions."""
     if not context.has_partition_key and not context.has_partition_key_range:
         return None
     window = context.partition_time_window

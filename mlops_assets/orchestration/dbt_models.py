@@ -84,7 +84,7 @@ class LakeTranslator(DagsterDbtTranslator):
         self._days = days
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Schema and name, which are those of the lake table."""
+        """Take schema and name, which are those of the lake table."""
         return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ class LakeTranslator(DagsterDbtTranslator):
 
     def get_partitions_def(
         self, dbt_resource_props: Mapping[str, Any]
-    ) -> dg.PartitionsDefinition | None:  # type: ignore[type-arg]  # as the base class has it
+    ) -> dg.PartitionsDefinition | None:
         """Windowed models are partitioned by day."""
         model = self._project.models.get(dbt_resource_props["unique_id"])
         return self._days.partitions() if model and model.window_column else None
@@ -127,9 +127,9 @@ class LakeTranslator(DagsterDbtTranslator):
 def _steps(project: DbtProject) -> Iterator[tuple[str, list[DbtModel]]]:
     """Split the models into few runs of dbt, each of models that Dagster can hold in one step.
 
-    Assets of one step share their partitions, and the days of a table that they depend on. So models
-    of one kind go together: whole tables, daily ones, daily ones that look back so many days. A step
-    takes all models of its kind whose parents are in earlier steps or in the step itself.
+    Assets of one step share their partitions, and the days of a table that they depend on. So
+    models of one kind go together: whole tables, daily ones, daily ones that look back so many
+    days. A step takes all models of its kind whose parents are in earlier steps or in the step.
     """
     waiting = {model.table: model for model in project.models.values()}
     while waiting:

@@ -27,8 +27,7 @@ def logged_candidates(
         Naming those that have none.
     """
     found = {
-        logged.name: logged
-        for logged in platform.registry.candidates(family.name, training_set)
+        logged.name: logged for logged in platform.registry.candidates(family.name, training_set)
     }
     if missing := [c.name for c in family.candidates if c.name not in found]:
         raise CandidatesMissingError(

@@ -142,8 +142,10 @@ def _training_set(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
         spec,
         {
             "audit": (
-                "Every part of the split has rows and both classes, no entity stands in it twice, "
-                "and no label was known too late for its part.",
+                (
+                    "Every part of the split has rows and both classes, no entity stands in it "
+                    "twice, and no label was known too late for its part."
+                ),
                 True,
             )
         },
@@ -217,7 +219,7 @@ def _candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Ass
         def tell(iteration: int, most: int, losses: Mapping[str, float]) -> None:
             if iteration % _PROGRESS_EVERY == 0:
                 shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-                context.log.info(f"iteration {iteration} of at most {most}: {shown}")
+                context.log.info("iteration %d of at most %d: %s", iteration, most, shown)
 
         try:
             trained = train_candidate(
@@ -350,7 +352,7 @@ def _champion(family: ModelFamily) -> dg.AssetsDefinition:
     spec = _spec(
         family,
         dg.AssetKey([family.name, "champion"]),
-        f"The version of {family.name} that serves. A challenger replaces it only through the gate.",
+        f"The version of {family.name} that serves. Only the gate lets a challenger replace it.",
         deps=[dg.AssetKey([family.name, "challenger"])],
         kinds={"mlflow"},
     )
@@ -395,4 +397,3 @@ def _champion(family: ModelFamily) -> dg.AssetsDefinition:
         )
 
     return champion
-

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import date, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -30,6 +30,7 @@ from mlops_assets.quality import (
     contract_hash,
 )
 from mlops_assets.quality.contract_rules import Kind, rules
+from mlops_assets.quality.policy import Mode
 
 
 class SnapshotLoad(BaseModel):
@@ -151,7 +152,9 @@ def import_contract(path: str) -> type[Contract]:
     Raises
     ------
     ValueError
-        If there is nothing of this name, or it is no contract.
+        If there is nothing of this name.
+    TypeError
+        If it is no contract.
     """
     module_name, _, class_name = path.partition(":")
     try:
@@ -161,7 +164,7 @@ def import_contract(path: str) -> type[Contract]:
             f"no contract at {path!r} ({error}); name an importable class as package.module:Class"
         ) from error
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
-        raise ValueError(f"{path!r} is no subclass of mlops_assets.quality.Contract")
+        raise TypeError(f"{path!r} is no subclass of mlops_assets.quality.Contract")
     return contract
 
 
@@ -224,7 +227,7 @@ def _raw_asset(
                 declaration.source,
                 contract,
                 table,
-                mode=Window(daily.column, *window) if daily and window else declaration.load.mode,
+                mode=_mode(declaration, window),
                 policy=AuditPolicy(max_refused_share=declaration.max_refused_share),
                 derived=declaration.derived,
                 root=project_root,
@@ -256,6 +259,14 @@ def _raw_asset(
         yield from _check_results(key, contract, publication.report, batch_refused=False)
 
     return raw_table
+
+
+def _mode(declaration: RawTableDeclaration, window: tuple[date, date] | None) -> Mode:
+    if not isinstance(declaration.load, DailyLoad):
+        return declaration.load.mode
+    if window is None:
+        raise ValueError(f"{declaration.table} is partitioned by day, and the run names no day")
+    return Window(declaration.load.column, *window)
 
 
 def _check_results(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from uuid import uuid4
 
 import dagster as dg
 from dagster import DagsterEventType, EventLogEntry
@@ -75,11 +76,14 @@ def run_job(
         last = date.fromordinal(days[1].toordinal() - 1)
         tags = {RANGE_START: days[0].isoformat(), RANGE_END: last.isoformat()}
     watcher = _Watcher(on_progress)
-    run_id = dg._core.utils.make_new_run_id()
+    run_id = str(uuid4())
     with open_instance(settings) as instance:
         instance.add_event_listener(run_id, watcher)
         result = defs.resolve_job_def(job_name).execute_in_process(
-            instance=instance, run_id=run_id, tags=tags, raise_on_error=False,
+            instance=instance,
+            run_id=run_id,
+            tags=tags,
+            raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
     return watcher.outcome(run_id, success=result.success)
@@ -116,16 +120,14 @@ class _Watcher:
             case DagsterEventType.ASSET_CHECK_EVALUATION:
                 check = event.asset_check_evaluation_data
                 if not check.passed:
-                    self._failed_checks.append(
-                        (check.asset_key.to_user_string(), check.check_name)
-                    )
+                    self._failed_checks.append((check.asset_key.to_user_string(), check.check_name))
 
     def _materialised(self, materialization: dg.AssetMaterialization) -> None:
         """Tell of an asset once; a range of days gives an event for each day."""
         asset = materialization.asset_key.to_user_string()
         if asset not in self._assets:
             count = materialization.metadata.get("dagster/row_count")
-            self._assets[asset] = int(count.value) if count is not None else None
+            self._assets[asset] = count.value if isinstance(count, dg.IntMetadataValue) else None
             self._tell(Progress("made", asset, rows=self._assets[asset]))
 
     def outcome(self, run_id: str, *, success: bool) -> RunOutcome:

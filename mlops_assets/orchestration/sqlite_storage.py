@@ -10,7 +10,7 @@ they report. Its PostgreSQL storage writes a batch at once, and this class does 
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.events.log import EventLogEntry
@@ -20,7 +20,7 @@ from dagster._serdes import ConfigurableClassData
 
 
 class BatchedSqliteStorage(DagsterSqliteStorage):
-    """Runs, schedules and events in SQLite, as Dagster keeps them; only batches are written anew."""
+    """Runs, schedules and events in SQLite, as Dagster keeps them, with batches as batches."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
@@ -29,15 +29,15 @@ class BatchedSqliteStorage(DagsterSqliteStorage):
 
     @classmethod
     def from_config_value(
-        cls, inst_data: ConfigurableClassData, config_value: dict[str, Any]
-    ) -> Self:
+        cls, inst_data: ConfigurableClassData, config_value: Any
+    ) -> "BatchedSqliteStorage":
         """Make the storage that ``dagster.yaml`` asks for; Dagster's own makes the base class."""
         Path(config_value["base_dir"]).mkdir(parents=True, exist_ok=True)
         return cls(inst_data=inst_data, **config_value)
 
 
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
-    """Stores a batch of asset events in two transactions: the run's log, and the index of assets."""
+    """Stores a batch of asset events in two transactions: in the run's log and in the index."""
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events in their order; a run's asset events that follow each other go together."""
@@ -56,7 +56,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
         )
         with self.index_transaction() as conn:
-            ids = list(conn.execute(insert_with_ids, rows).scalars())
+            ids: list[int] = list(conn.execute(insert_with_ids, rows).scalars())
             self._store_asset_event_tags(conn, events, ids)
             # Beside an asset's key stands its newest event only, so earlier ones need no write.
             newest = {

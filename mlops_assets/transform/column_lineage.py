@@ -53,10 +53,10 @@ def column_lineage(
     model = project.models[unique_id]
     columns = {table: lake.schema(table).names for table in model.upstream}
     schema = MappingSchema(dialect=_DIALECT)
-    for table, names in columns.items():
+    for upstream, names in columns.items():
         # The type is of no interest to lineage, but sqlglot wants one.
         schema.add_table(
-            exp.table_(table.name, db=table.schema, catalog=_CATALOG),
+            exp.table_(upstream.name, db=upstream.schema, catalog=_CATALOG),
             dict.fromkeys(names, "varchar"),
             dialect=_DIALECT,
         )

@@ -102,7 +102,9 @@ class DbtProject:
     def _source_files(self) -> Iterator[Path]:
         files = {path for pattern in _SOURCES for path in self.folder.rglob(pattern)}
         return (
-            path for path in sorted(files) if path.relative_to(self.folder).parts[0] not in _GENERATED
+            path
+            for path in sorted(files)
+            if path.relative_to(self.folder).parts[0] not in _GENERATED
         )
 
     def ensure_manifest(self) -> Path:
@@ -127,7 +129,14 @@ class DbtProject:
         from dbt.cli.main import dbtRunner
 
         outcome = dbtRunner().invoke(
-            ["--quiet", "parse", "--project-dir", str(self.folder), "--profiles-dir", str(self.folder)]
+            [
+                "--quiet",
+                "parse",
+                "--project-dir",
+                str(self.folder),
+                "--profiles-dir",
+                str(self.folder),
+            ]
         )
         if not outcome.success:
             raise DbtProjectError(f"dbt cannot parse {self.folder}: {outcome.exception}")
@@ -201,7 +210,7 @@ class DbtProject:
         return digest.hexdigest()[:16]
 
     def _macros_below(self, roots: list[str]) -> set[str]:
-        """The project's own macros reachable from these; dbt's built-in ones come with its version."""
+        """Return the project's own macros reachable from these; dbt's come with its version."""
         own = {
             unique_id: macro
             for unique_id, macro in self.manifest["macros"].items()

@@ -51,7 +51,10 @@ def install() -> None:
     # hang for minutes before it fails.
     if shutil.which("apt-get") and os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
-        if subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], check=False).returncode == 0:
+        if (
+            subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], check=False).returncode
+            == 0
+        ):
             return
     try:
         subprocess.run(by_playwright, check=True, timeout=_DOWNLOAD_SECONDS)

@@ -15,4 +15,4 @@ class Orders(Contract):
     amount: float = Field(ge=0, description="What was paid.")
 
     class Config:
-        unique = ["order_id"]
+        unique = ("order_id",)

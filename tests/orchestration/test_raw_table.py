@@ -68,9 +68,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 def rows(platform: Platform) -> list[tuple]:
     with platform.lake.connect() as con:
-        return con.execute(
-            "select order_id, amount from raw.orders order by order_id"
-        ).fetchall()
+        return con.execute("select order_id, amount from raw.orders order by order_id").fetchall()
 
 
 def test_good_data_are_published_with_metadata_and_checks(
@@ -96,7 +94,9 @@ def test_one_day_leaves_the_others_alone(tmp_path: Path, platform: Platform) -> 
     (tmp_path / "orders.csv").write_text(GOOD)
     defs = raw_table(tmp_path)
     materialise(platform, defs)
-    (tmp_path / "orders.csv").write_text(HEADER + "1,2013-01-01,1\n2,2013-01-02,2\n3,2013-01-03,3\n")
+    (tmp_path / "orders.csv").write_text(
+        HEADER + "1,2013-01-01,1\n2,2013-01-02,2\n3,2013-01-03,3\n"
+    )
 
     materialise(platform, defs, "2013-01-02", "2013-01-02")
 
@@ -115,7 +115,11 @@ def test_refused_rows_are_a_warning_with_the_rows_beside_it(
     [values] = [e for e in result.get_asset_check_evaluations() if e.check_name == "values"]
     assert values.severity is dg.AssetCheckSeverity.WARN
     [sample] = values.metadata["samples"].records
-    assert (sample.data["row"], sample.data["column"], sample.data["value"]) == (4, "amount", "-7.0")
+    assert (sample.data["row"], sample.data["column"], sample.data["value"]) == (
+        4,
+        "amount",
+        "-7.0",
+    )
     assert len(rows(platform)) == 3
 
 
@@ -160,5 +164,5 @@ def test_an_unreadable_file_fails_its_schema_check(tmp_path: Path, platform: Pla
 def test_a_missing_contract_is_named_at_load(
     tmp_path: Path, attributes: dict, expected: str
 ) -> None:
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises((ValueError, TypeError), match=expected):
         raw_table(tmp_path, **attributes)

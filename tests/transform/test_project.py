@@ -1,4 +1,4 @@
-"""Reading a dbt project: it is parsed when it changed, and a model's code version follows its code."""
+"""Reading a dbt project: parsed when it changed; a code version follows the model's code."""
 
 from mlops_assets.transform.project import DbtProject
 

@@ -1,0 +1,1 @@
+"""The flights example: raw tables, their contracts, and the model of delays."""
