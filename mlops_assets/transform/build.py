@@ -261,7 +261,7 @@ def _closing_dbt_database() -> Iterator[None]:
         environment: Any = DuckDBConnectionManager._ENV  # noqa: SLF001 - env() raises on none
         if environment is not None:
             environment.close()
-            DuckDBConnectionManager.close_all_connections()
+            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
 
 
 def _write_profile(lake: Lake, folder: Path) -> None:

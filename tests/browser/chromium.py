@@ -60,8 +60,8 @@ def install() -> None:
         subprocess.run(by_playwright, check=True, timeout=_DOWNLOAD_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise SystemExit(
-            f"No Chromium on this machine, and it could not be installed ({error}). Install one, for "
-            "instance with `sudo apt-get install chromium`, or name it in CHROMIUM_PATH."
+            f"No Chromium on this machine, and it could not be installed ({error}). Install one, "
+            "for instance with `sudo apt-get install chromium`, or name it in CHROMIUM_PATH."
         ) from error
 
 
