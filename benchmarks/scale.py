@@ -247,8 +247,7 @@ def family_of(job: Job) -> Any:
 
 def breakdown(job: Job, larger: Phases, once: Phases) -> str:
     lines = [
-        "\n| phase | once s | peak MB | "
-        f"{job.copies} × s | peak MB | ratio |",
+        f"\n| phase | once s | peak MB | {job.copies} × s | peak MB | ratio |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, seconds in once.seconds.items():
@@ -264,7 +263,9 @@ def breakdown(job: Job, larger: Phases, once: Phases) -> str:
     lines.append("\nModels that took longest (seconds of dbt's statement, without tests):")
     for name, seconds in sorted(larger.slowest.items(), key=lambda item: -item[1])[:8]:
         earlier = once.slowest[name]
-        lines.append(f"- {name}: {earlier:.2f} → {seconds:.2f} ({seconds / max(earlier, 0.01):.1f}×)")
+        lines.append(
+            f"- {name}: {earlier:.2f} → {seconds:.2f} ({seconds / max(earlier, 0.01):.1f}×)"
+        )
     return "\n".join(lines)
 
 

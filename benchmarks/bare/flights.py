@@ -78,15 +78,13 @@ def main() -> None:
         import duckdb
 
         from mlops_assets.lake import TableName, TableVersion
-        from mlops_assets.training.candidate import train_baseline
+        from mlops_assets.training.candidate import resampling_for, train_baseline
         from mlops_assets.training.dataset import PARTS, load_part
         from mlops_assets.training.estimators import FitOptions, estimator_class
         from mlops_assets.training.evaluation import choose_challenger, evaluate
         from mlops_assets.training.family import declare_family
         from mlops_assets.training.report import Comparison, enter, write_report
         from mlops_assets.training.training_set import TrainingSet
-
-    from mlops_assets.training.candidate import resampling_for
 
     family = declare_family(plan["family"])
     seed = plan["seed"]
@@ -113,10 +111,10 @@ def main() -> None:
             make_training_set(con, plan)
         with phase("candidates"):
             parts = {part: load_part(con, "training_set", part, family) for part in PARTS}
-            fitted = {}
+            fitted = []
             for declaration in family.candidates:
                 start = time.perf_counter()
-                fitted[declaration] = estimator_class(declaration.algorithm).fit(
+                estimator = estimator_class(declaration.algorithm).fit(
                     parts["train"],
                     parts["validation"],
                     declaration.parameters,
@@ -124,12 +122,13 @@ def main() -> None:
                 )
                 model_folder = folder / declaration.name
                 model_folder.mkdir()
-                fitted[declaration].save(model_folder)
+                estimator.save(model_folder)
+                fitted.append((declaration, estimator))
                 SECONDS[f"  fit {declaration.name}"] = time.perf_counter() - start
         with phase("evaluation and report"):
             entrants = [
                 enter(made.name, made.algorithm, estimator, parts, family, seed=seed)
-                for made, estimator in fitted.items()
+                for made, estimator in fitted
             ]
             baseline = train_baseline(family, parts)
             comparison = Comparison(

@@ -9,9 +9,41 @@ import typer
 
 if TYPE_CHECKING:
     from mlops_assets.orchestration.health import AssetHealth
+    from mlops_assets.registry import Registry
     from mlops_assets.settings import Settings
 
-_SHOWN_METRICS = ("roc_auc", "average_precision", "log_loss", "brier")
+_SHOWN_METRICS = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+
+
+@dataclass(frozen=True)
+class FamilyStatus:
+    """The state of one model family.
+
+    Attributes
+    ----------
+    champion, algorithm, training_set
+        Who serves, and what it is; ``None`` while nobody does.
+    last_decision
+        The ledger's newest line.
+    candidates
+        Newest run of each candidate: its metrics and the ends of their intervals, by flat name.
+    report
+        The evaluation report, if there is one.
+    """
+
+    family: str
+    champion: str | None
+    algorithm: str | None
+    training_set: str | None
+    last_decision: str | None
+    candidates: Mapping[str, Mapping[str, float]]
+    report: Path | None
 
 
 @dataclass(frozen=True)
@@ -21,22 +53,16 @@ class Status:
     Attributes
     ----------
     tables
-        Name, version, rows and bytes of each lake table.
-    models
-        For each family its newest candidates' test metrics with their intervals.
-    champions
-        Family to version and the ledger's last words on it.
+        Name, version, rows and size of each lake table.
+    families
+        State of each model family.
     assets
         State of each asset.
-    reports
-        Evaluation reports, by family.
     """
 
     tables: Sequence[Mapping[str, Any]]
-    models: Sequence[Mapping[str, Any]]
-    champions: Sequence[Mapping[str, Any]]
+    families: Sequence[FamilyStatus]
     assets: "Sequence[AssetHealth]"
-    reports: Mapping[str, Path]
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -51,9 +77,7 @@ def read_status(settings: "Settings") -> Status:
     from mlops_assets.definitions import build_defs
     from mlops_assets.lake import Lake
     from mlops_assets.orchestration.health import assets_health
-    from mlops_assets.registry import ModelReference, Registry
-    from mlops_assets.registry.ledger import read as read_ledger
-    from mlops_assets.registry.names import Alias
+    from mlops_assets.registry import Registry
 
     lake = Lake.from_settings(settings)
     tables = [
@@ -61,35 +85,25 @@ def read_status(settings: "Settings") -> Status:
         for i in map(lake.describe, lake.tables())
     ]
     registry = Registry.from_settings(settings, lake)
-    families = registry.families()
-    models: list[Mapping[str, Any]] = []
-    champions: list[Mapping[str, Any]] = []
-    for family in families:
-        models += [
-            {
-                "family": family,
-                "candidate": candidate.name,
-                **{m: _interval(candidate.metrics, f"test_{m}") for m in _SHOWN_METRICS},
-            }
-            for candidate in registry.candidates(family)
-        ]
-        champion = registry.find_or_none(ModelReference(family, alias=Alias.champion))
-        entries = read_ledger(lake, family)
-        champions.append(
-            {
-                "family": family,
-                "champion": str(champion) if champion else "nobody yet",
-                "algorithm": champion.algorithm if champion else None,
-                "trained on": str(champion.training_set) if champion else None,
-                "last decision": entries[-1].reason if entries else None,
-            }
-        )
-    reports = {
-        family: path
-        for family in families
-        if (path := settings.home / "reports" / f"{family}.html").exists()
-    }
-    return Status(tables, models, champions, assets_health(build_defs(settings), settings), reports)
+    families = [_family_status(registry, family, settings) for family in registry.families()]
+    return Status(tables, families, assets_health(build_defs(settings), settings))
+
+
+def _family_status(registry: "Registry", family: str, settings: "Settings") -> FamilyStatus:
+    from mlops_assets.registry import Alias, ModelReference, ledger
+
+    champion = registry.find_or_none(ModelReference(family, alias=Alias.champion))
+    entries = ledger.read(registry.lake, family)
+    report = settings.home / "reports" / f"{family}.html"
+    return FamilyStatus(
+        family=family,
+        champion=str(champion) if champion else None,
+        algorithm=champion.algorithm if champion else None,
+        training_set=str(champion.training_set) if champion else None,
+        last_decision=entries[-1].reason if entries else None,
+        candidates={run.name: run.metrics for run in registry.candidates(family)},
+        report=report if report.exists() else None,
+    )
 
 
 def _interval(metrics: Mapping[str, float], name: str) -> str | None:
@@ -108,21 +122,45 @@ def print_status(found: Status, *, as_json: bool) -> None:
         print_json(asdict(found))
         return
     print_table("Tables", found.tables, empty="none yet; `mlops demo` makes them")
-    print_table("Models on untouched rows (95 % interval)", found.models, empty="none yet")
-    print_table("Champions", found.champions, empty="none yet")
+    for family in found.families:
+        _print_family(family)
     made = [asset for asset in found.assets if asset.materialised_at]
     stale = [asset.asset for asset in found.assets if asset.freshness == "FAIL"]
     checks = sum(asset.checks for asset in found.assets)
     unevaluated = sum(asset.unevaluated_checks for asset in found.assets)
     failing = [f"{asset.asset}: {name}" for asset in found.assets for name in asset.failing_checks]
-    console.print(f"Assets: {len(made)} of {len(found.assets)} materialised, {len(stale)} stale")
+    console.print(f"\nAssets: {len(made)} of {len(found.assets)} materialised, {len(stale)} stale")
     console.print(f"Checks: {checks - unevaluated} of {checks} evaluated, {len(failing)} failing")
     for line in failing:
         console.print(f"  [yellow]![/yellow] {line}", highlight=False)
     for name in stale:
         console.print(f"  [yellow]stale[/yellow] {name}", highlight=False)
     console.print("\nWhere to look next:")
-    for family, path in found.reports.items():
-        console.print(f"  {family} evaluation report: {path}", highlight=False, soft_wrap=True)
     console.print("  `mlops up`                      lineage in Dagster's UI, runs in MLflow's")
     console.print('  `mlops sql "from raw.flights"`  the lake in SQL')
+
+
+def _print_family(family: FamilyStatus) -> None:
+    from mlops_assets.cli.output import console, print_table
+
+    print_table(
+        f"{family.family} on untouched rows, with 95 % intervals",
+        [
+            {"metric": title}
+            | {run: _interval(numbers, f"test_{m}") for run, numbers in family.candidates.items()}
+            for m, title in _SHOWN_METRICS.items()
+        ],
+        empty="no candidate yet",
+    )
+    if family.champion:
+        console.print(
+            f"Champion: [bold]{family.champion}[/bold] ({family.algorithm}, trained on "
+            f"{family.training_set})",
+            highlight=False,
+        )
+    else:
+        console.print("Champion: nobody yet")
+    if family.last_decision:
+        console.print(f"Last decision: {family.last_decision}", highlight=False)
+    if family.report:
+        console.print(f"Report: {family.report}", highlight=False, soft_wrap=True)

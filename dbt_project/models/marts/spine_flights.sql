@@ -13,6 +13,7 @@ select
     metro,
     dest_region,
     scheduled_departure_at,
+    scheduled_departure_at at time zone 'America/New_York' as scheduled_departure_local,
     departure_hour,
     scheduled_departure_at - interval '2 hours' as prediction_time
 from {{ ref('int_flights') }}

@@ -1,0 +1,312 @@
+"""The whole demo against a bare script that does the same work.
+
+``mlops demo`` runs in a fresh home: Dagster, contracts, dbt with its tests, Delta, MLflow, gate and
+summary. The other side is ``bare/flights.py``: DuckDB, CatBoost and scikit-learn, nothing else; what
+it does and leaves out is said there. Both are processes of their own, timed from their start to
+their end by the clock on the wall, one after the other in turn. dbt's manifest is there before
+(`make check` or any earlier run made it), and dbt's SQL is compiled for the bare side beforehand.
+
+    python benchmarks/demo.py
+    python benchmarks/demo.py --rounds 3
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import measure
+from bare import declarations
+from measure import Candidate, DidNotFinishError, Sample
+
+TARGET_RATIO = 1.5
+BARE = Path(__file__).parent / "bare" / "flights.py"
+METRICS = ("roc_auc", "average_precision", "log_loss", "brier")
+START = "start, definitions, summary"
+
+
+@dataclass
+class Found:
+    """What the last run of one side said about itself."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
+
+
+# The bare side
+
+
+def make_plan(folder: Path) -> dict[str, Any]:
+    """Generate all that the bare script reads: files, types, SQL in order, and the declaration."""
+    from mlops_assets.features import FeatureRegistry
+    from mlops_assets.quality import columns
+    from mlops_assets.settings import load_settings
+
+    settings = load_settings()
+    manifest = compile_models(folder)
+    family = declarations.model_family()
+    return {
+        "memory_limit": settings.memory_limit,
+        "threads": settings.threads,
+        "seed": settings.seed,
+        "family": family.model_dump(mode="json"),
+        "raw": [
+            {
+                "name": str(table.table).replace("/", "."),
+                "path": str(declarations.source_path(table)),
+                "types": {
+                    column.name: column.duckdb_type
+                    for column in columns(table.contract)
+                    if column.name not in table.derived
+                },
+                "null_values": list(table.source.null_values),
+                "derived": table.derived,
+            }
+            for table in declarations.raw_tables()
+        ],
+        "models": models_in_order(manifest),
+        "labelled_sql": labelled_sql(family),
+        "training_set_sql": training_set_sql(family, FeatureRegistry.from_manifest(manifest)),
+    }
+
+
+def compile_models(folder: Path) -> dict[str, Any]:
+    """Return dbt's manifest with the compiled SQL of every model, all days at once."""
+    project = declarations.PROJECT / "dbt_project"
+    target = folder / "compiled"
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("dbt"), "--quiet", "compile"),
+            *("--project-dir", project, "--profiles-dir", project, "--target-path", target),
+            *("--log-path", target),
+        ],
+        env={**os.environ, "MLOPS_HOME": str(folder / "no-lake")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"dbt compile: {done.stdout}{done.stderr}")
+    manifest: dict[str, Any] = json.loads((target / "manifest.json").read_text())
+    return manifest
+
+
+def models_in_order(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+    models = {
+        name: node for name, node in manifest["nodes"].items() if node["resource_type"] == "model"
+    }
+    parents = {
+        name: [parent for parent in node["depends_on"]["nodes"] if parent in models]
+        for name, node in models.items()
+    }
+    return [
+        {
+            "name": f"{models[name]['schema']}.{models[name]['name']}",
+            "sql": models[name]["compiled_code"],
+        }
+        for name in TopologicalSorter(parents).static_order()
+    ]
+
+
+def labelled_sql(family: Any) -> str:
+    """The spine's rows that have a label, each with its part of the split."""
+    split = family.split
+    return f"""
+        CREATE TABLE labelled AS
+        WITH parts AS (
+            SELECT spine.*, CAST(truth.{family.label.column} AS DOUBLE) AS label,
+                truth.{family.label.available_at} AS label_available_at,
+                spine.{family.split_column} AS split_day, NULL::TINYINT AS split_hour,
+                CASE WHEN spine.{family.split_column} < '{split.train_end}' THEN 'train'
+                    WHEN spine.{family.split_column} < '{split.validation_end}' THEN 'validation'
+                    ELSE 'test' END AS part
+            FROM {family.spine.table.replace("/", ".")} AS spine
+            JOIN {family.label.table.replace("/", ".")} AS truth USING (flight_id)
+            WHERE truth.{family.label.column} IS NOT NULL
+        ),
+        begins AS (
+            SELECT min(prediction_time) FILTER (part = 'validation') AS validation_begins,
+                min(prediction_time) FILTER (part = 'test') AS test_begins
+            FROM parts
+        )
+        SELECT * EXCLUDE (part, validation_begins, test_begins),
+            CASE WHEN part = 'train' AND label_available_at > validation_begins THEN 'purged'
+                WHEN part IN ('train', 'validation') AND label_available_at > test_begins
+                THEN 'purged' ELSE part END AS split
+        FROM parts CROSS JOIN begins
+    """
+
+
+def training_set_sql(family: Any, views: Any) -> str:
+    """The same point-in-time join as the platform's, without the columns that only it needs."""
+    from mlops_assets.features import Spine, point_in_time_sql
+    from mlops_assets.training.training_set import select_features
+
+    selections = select_features(family, views)
+    keys = tuple(dict.fromkeys(name for s in selections for name, _ in s.keys))
+    joined = point_in_time_sql(Spine("labelled", keys, family.spine.prediction_time), selections)
+    own = ("label", "label_available_at", "split", "split_day", "split_hour", "prediction_time")
+    kept = [*own, *family.spine.entity, *family.spine.keep]
+    features = [s.prefix + name for s in selections for name in s.features]
+    return f"SELECT {', '.join(dict.fromkeys([*kept, *features]))} FROM ({joined}) AS joined"
+
+
+def run_bare(plan: Mapping[str, Any], found: Found) -> Sample:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "plan.json"
+        path.write_text(json.dumps({**plan, "folder": name}))
+        sample = timed([sys.executable, str(BARE), str(path)], dict(os.environ), folder)
+        result = json.loads((folder / "result.json").read_text())
+        found.seconds = result["seconds"]
+        found.metrics = result["metrics"]
+        found.rows = result["rows"]
+        found.bytes = {"DuckDB file": result["bytes"]}
+    return sample
+
+
+# Our side
+
+
+def run_demo(found: Found) -> Sample:
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        environment = {**os.environ, "MLOPS_HOME": name}
+        mlops = Path(sys.executable).with_name("mlops")
+        sample = timed([str(mlops), "demo"], environment, home)
+        found.seconds = steps_of(home, sample.seconds)
+        found.metrics, found.rows = results_of(home)
+        found.bytes = {
+            part: sum(file.stat().st_size for file in (home / part).rglob("*") if file.is_file())
+            for part in ("lake", "dagster", "mlflow", "reports")
+        }
+    return sample
+
+
+def steps_of(home: Path, total: float) -> dict[str, float]:
+    """Seconds of each phase, from Dagster's event log."""
+    from mlops_assets.orchestration.instance import open_instance
+    from mlops_assets.settings import load_settings
+
+    with open_instance(load_settings(home=home)) as instance:
+        (run,) = instance.get_runs()
+        stats = instance.get_run_step_stats(run.run_id)
+    phases: dict[str, float] = {}
+    for step in stats:
+        assert step.start_time is not None and step.end_time is not None, step.step_key
+        name = phase_of(step.step_key)
+        seconds = step.end_time - step.start_time
+        phases[name] = phases.get(name, 0.0) + seconds
+        if name in {"candidates", "registry and gate"}:
+            phases[f"  {step.step_key}"] = seconds
+    within = sum(seconds for name, seconds in phases.items() if not name.startswith(" "))
+    return {**phases, START: total - within}
+
+
+def phase_of(step: str) -> str:
+    if step.startswith("raw__"):
+        return "raw tables"
+    if step.startswith("dbt_"):
+        return "dbt models"
+    if step.startswith("training__"):
+        return "training set"
+    if step.endswith("__evaluation"):
+        return "evaluation and report"
+    return "registry and gate" if step.endswith(("__challenger", "__champion")) else "candidates"
+
+
+def results_of(home: Path) -> tuple[dict[str, dict[str, float]], int]:
+    from mlops_assets.lake import Lake, TableName, TableVersion
+    from mlops_assets.registry import Registry
+    from mlops_assets.settings import load_settings
+
+    settings = load_settings(home=home)
+    lake = Lake.from_settings(settings)
+    family = declarations.model_family()
+    table = family.training_set
+    version = TableVersion(table, lake.version(table))
+    logged = Registry.from_settings(settings, lake).candidates(family.name, version)
+    metrics = {run.name: {name: run.metrics[f"test_{name}"] for name in METRICS} for run in logged}
+    return metrics, lake.describe(TableName.parse(str(table))).rows
+
+
+def timed(command: list[str], environment: dict[str, str], folder: Path) -> Sample:
+    """Run a command to its end; its peak memory is its own, not its children's."""
+    log = folder / "output.txt"
+    start = time.perf_counter()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise DidNotFinishError(f"{' '.join(command)}: {log.read_text()[-2000:]}")
+    in_mb = 1 << 20 if sys.platform == "darwin" else 1024
+    return Sample(seconds, usage.ru_maxrss / in_mb)
+
+
+# The tables
+
+
+def breakdown(ours: Found, bare: Found) -> str:
+    names = list(dict.fromkeys([*ours.seconds, *bare.seconds]))
+    lines = ["\n| phase | mlops demo s | bare s |", "|---|---:|---:|"]
+    for name in names:
+        cells = [
+            f"{side.seconds[name]:.1f}" if name in side.seconds else "-" for side in (ours, bare)
+        ]
+        label = f"&nbsp;&nbsp;{name.strip()}" if name.startswith(" ") else name
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines.append("\n| on test | mlops demo | bare |\n|---|---:|---:|")
+    for candidate, metrics in bare.metrics.items():
+        for metric, value in metrics.items():
+            lines.append(
+                f"| {candidate} {metric} | {ours.metrics[candidate][metric]:.4f} | {value:.4f} |"
+            )
+    for side, found in (("mlops demo", ours), ("bare", bare)):
+        sizes = ", ".join(
+            f"{part} {size / (1 << 20):,.1f} MB" for part, size in found.bytes.items()
+        )
+        lines.append(f"\n{side}: {found.rows:,} training rows; {sizes}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each side, in turn")
+    parser.add_argument("--json", type=Path, default=None, help="also write the results here")
+    options = parser.parse_args()
+    print(
+        measure.machine("dagster", "dbt-core", "duckdb", "deltalake", "mlflow", "catboost"),
+        flush=True,
+    )
+    ours, bare = Found(), Found()
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(Path(folder))
+        compared = measure.side_by_side(
+            {
+                "mlops demo": Candidate(lambda: run_demo(ours)),
+                "bare": Candidate(lambda: run_bare(plan, bare)),
+            },
+            runs=options.rounds,
+            warmups=0,
+        )
+    print(compared.table("The whole demo, 336,776 flights"))
+    print(breakdown(ours, bare))
+    ratio = compared.ratio("mlops demo")
+    print(f"\nRatio {ratio:.2f} (target at most {TARGET_RATIO})")
+    measure.write_json(options.json, {"demo": compared}, ours=vars(ours), bare=vars(bare))
+
+
+if __name__ == "__main__":
+    main()
