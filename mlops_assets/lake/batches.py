@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlops_assets.lake.errors import InvalidRowsError, LakeError
 from mlops_assets.lake.schemas import storable
@@ -113,6 +112,8 @@ class RowCheck:
         InvalidRowsError
             Naming the first row that breaks a rule, its value and the rule.
         """
+        import pyarrow.compute as pc  # a sixth of a second, which definitions need not pay
+
         for column, reason in self._required.items():
             values = batch.column(column)
             if values.null_count:

@@ -173,7 +173,10 @@ def _dbt_step(
     specs = {
         model.unique_id: translator.get_asset_spec(manifest, model.unique_id, None)
         .replace_attributes(freshness_policy=freshness, skippable=True)
-        .merge_attributes(kinds={"dbt", "duckdb", "delta"})
+        # dagster-dbt names the table in dbt's scratch database; people look for the lake's.
+        .merge_attributes(
+            kinds={"dbt", "duckdb", "delta"}, metadata={"dagster/table_name": str(model.table)}
+        )
         for model in models
     }
     tests = [

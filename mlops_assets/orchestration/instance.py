@@ -13,6 +13,8 @@ _DAGSTER_YAML = """\
 # Written by mlops-assets when it is absent; yours to change.
 telemetry:
   enabled: false
+nux: # no window that asks each new visitor for an e-mail address
+  enabled: false
 freshness:
   enabled: true # the daemon evaluates every asset's freshness policy
 storage:

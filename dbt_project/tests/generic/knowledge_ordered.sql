@@ -4,7 +4,7 @@
     that was known is the newest event, and point-in-time joins take it without looking further.
 -#}
 {% test knowledge_ordered(model, entity, event_time, available_at) %}
-    {%- set key = entity + [event_time, available_at] | unique | list %}
+{%- set key = entity + [event_time, available_at] | unique | list %}
     select {{ key | join(', ') }}
     from {{ model }}
     window known as (
