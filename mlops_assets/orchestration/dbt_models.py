@@ -8,7 +8,7 @@ seconds for every step.
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlops_assets.lake import TableName
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.daily import Days, looking_back, run_window
+from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.transform.build import DbtBuild, DbtTestOutcome, ModelOutcome, ModelStatus, build
 from mlops_assets.transform.column_lineage import column_lineage
@@ -39,28 +40,14 @@ class DbtModelsDeclaration(BaseModel):
     )
 
 
-class DbtModels(dg.Component):
+class DbtModels(DeclaredComponent[DbtModelsDeclaration]):
     """All models of a dbt project as assets, built over the lake and published to it.
 
     A model that is materialised ``windowed`` becomes a daily-partitioned asset; a range of days is
     one run. ``meta.lookback_days`` says how many earlier days of its upstream a day depends on.
     """
 
-    def __init__(self, declaration: DbtModelsDeclaration) -> None:
-        self.declaration = declaration
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        """Name the model that a ``defs.yaml`` is validated by."""
-        return DbtModelsDeclaration
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Make the component from its validated attributes."""
-        del context
-        if not isinstance(attributes, DbtModelsDeclaration):
-            raise TypeError(f"expected DbtModelsDeclaration, got {type(attributes).__name__}")
-        return cls(attributes)
+    declared_by = DbtModelsDeclaration
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give one asset definition for each run of models that dbt can build in one go."""

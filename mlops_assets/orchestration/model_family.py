@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
 
 from mlops_assets.features import FeatureRegistry, column_lineage
 from mlops_assets.lake import TableVersion
 from mlops_assets.orchestration import metadata as asset_metadata
+from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 from mlops_assets.training.training_set import (
@@ -32,30 +32,16 @@ _FRESH_FOR = timedelta(days=30)
 _PROGRESS_EVERY = 100
 
 
-class ModelFamilyAssets(dg.Component):
+class ModelFamilyAssets(DeclaredComponent[ModelFamily]):
     """A model family: training set, candidates, evaluation, challenger, champion."""
 
-    def __init__(self, family: ModelFamily) -> None:
-        self.family = family
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        """Name the model that a ``defs.yaml`` is validated by."""
-        return ModelFamily
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Make the component from its validated attributes."""
-        del context
-        if not isinstance(attributes, ModelFamily):
-            raise TypeError(f"expected ModelFamily, got {type(attributes).__name__}")
-        return cls(attributes)
+    declared_by = ModelFamily
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the family's assets and checks."""
         project = project_at(Path(context.project_root) / "dbt_project")
         views = FeatureRegistry.from_manifest(project.manifest)
-        family = self.family
+        family = self.declaration
         return dg.Definitions(
             assets=[
                 _training_set(family, views),

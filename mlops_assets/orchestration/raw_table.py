@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import date, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -20,6 +20,7 @@ from mlops_assets.ingestion import IngestionError, Source, SourceRefusedError, i
 from mlops_assets.lake import TableName, Window
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.daily import Days, run_window
+from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.quality import (
     AuditPolicy,
@@ -102,24 +103,10 @@ class RawTableDeclaration(BaseModel):
         return str(TableName.parse(value))
 
 
-class RawTable(dg.Component):
+class RawTable(DeclaredComponent[RawTableDeclaration]):
     """A raw table: read from a source, audited against its contract, published to the lake."""
 
-    def __init__(self, declaration: RawTableDeclaration) -> None:
-        self.declaration = declaration
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        """Name the model that a ``defs.yaml`` is validated by."""
-        return RawTableDeclaration
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Make the component from its validated attributes."""
-        del context
-        if not isinstance(attributes, RawTableDeclaration):
-            raise TypeError(f"expected RawTableDeclaration, got {type(attributes).__name__}")
-        return cls(attributes)
+    declared_by = RawTableDeclaration
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the asset with its checks, and its schedule."""

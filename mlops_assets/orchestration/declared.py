@@ -1,0 +1,39 @@
+"""What all components share: their attributes are one Pydantic model, taken as it is.
+
+Dagster's own `Resolvable` derives such a model from the component. Ours exist before it, because
+the plain packages validate the same declarations without Dagster.
+"""
+
+from typing import ClassVar, Generic, Self, TypeVar
+
+import dagster as dg
+from pydantic import BaseModel
+
+Declaration = TypeVar("Declaration", bound=BaseModel)
+
+
+class DeclaredComponent(dg.Component, Generic[Declaration]):
+    """A component made from a declaration.
+
+    Parameters
+    ----------
+    declaration
+        The attributes of a ``defs.yaml``, validated by `declared_by`.
+    """
+
+    declared_by: ClassVar[type[BaseModel]]
+
+    def __init__(self, declaration: Declaration) -> None:
+        self.declaration = declaration
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Name the model that a ``defs.yaml`` is validated by."""
+        return cls.declared_by
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, _context: dg.ComponentLoadContext) -> Self:
+        """Make the component from its validated attributes."""
+        if not isinstance(attributes, cls.declared_by):
+            raise TypeError(f"{cls.__name__} takes {cls.declared_by.__name__}, got {attributes!r}")
+        return cls(attributes)  # type: ignore[arg-type]  # an instance of declared_by, just checked
