@@ -1,6 +1,6 @@
 """Daily partitions: from a declaration to Dagster's partitions, and from a run to its window."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +28,19 @@ class Days(BaseModel):
             start_date=self.start.isoformat(),
             end_date=self.end.isoformat() if self.end else None,
         )
+
+    def newest_complete(self, now: datetime) -> date | None:
+        """Return the last of these days that is over at ``now``, in UTC; ``None`` before the first.
+
+        Parameters
+        ----------
+        now
+            An instant with its time zone.
+        """
+        newest = now.astimezone(UTC).date() - timedelta(days=1)
+        if self.end is not None:
+            newest = min(newest, self.end - timedelta(days=1))
+        return newest if newest >= self.start else None
 
 
 def run_window(context: dg.AssetExecutionContext) -> tuple[date, date] | None:

@@ -122,7 +122,8 @@ class RawTable(DeclaredComponent[RawTableDeclaration]):
         """
         contract = import_contract(self.declaration.contract)
         asset = _raw_asset(self.declaration, contract, project_root)
-        schedules = [_schedule(self.declaration, asset)] if self.declaration.schedule else []
+        cron = self.declaration.schedule
+        schedules = [_schedule(self.declaration, cron, asset)] if cron else []
         return dg.Definitions(assets=[asset], schedules=schedules)
 
 
@@ -331,8 +332,21 @@ def _code_version(declaration: RawTableDeclaration, contract: type[Contract]) ->
     return hashlib.sha256(f"{declared}{contract_hash(contract)}".encode()).hexdigest()[:16]
 
 
-def _schedule(declaration: RawTableDeclaration, asset: dg.AssetsDefinition) -> Any:
-    job = dg.define_asset_job(f"{asset.node_def.name}_load", selection=[asset])
-    if isinstance(declaration.load, DailyLoad):
-        return dg.build_schedule_from_partitioned_job(job)
-    return dg.ScheduleDefinition(job=job, cron_schedule=declaration.schedule)
+def _schedule(
+    declaration: RawTableDeclaration, cron: str, asset: dg.AssetsDefinition
+) -> dg.ScheduleDefinition:
+    """Materialise the table at the declared times; a daily table its newest complete day, once."""
+    name = f"{asset.node_def.name}_load"
+    job = dg.define_asset_job(name, selection=[asset])
+    if not isinstance(declaration.load, DailyLoad):
+        return dg.ScheduleDefinition(job=job, cron_schedule=cron)
+    days = declaration.load.days
+
+    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=cron)
+    def newest_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = days.newest_complete(context.scheduled_execution_time)
+        if day is None:
+            return dg.SkipReason(f"{declaration.table} has no complete day yet")
+        return dg.RunRequest(run_key=day.isoformat(), partition_key=day.isoformat())
+
+    return newest_day

@@ -1,6 +1,7 @@
 """A raw table as an asset: what Dagster shows when data are good, bad and unreadable."""
 
 import gzip
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -166,3 +167,24 @@ def test_a_missing_contract_is_named_at_load(
 ) -> None:
     with pytest.raises((ValueError, TypeError), match=expected):
         raw_table(tmp_path, **attributes)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [("2013-01-03T06:00:00+00:00", "2013-01-02"), ("2020-01-01T06:00:00+00:00", "2013-01-04")],
+)
+def test_the_schedule_asks_for_the_newest_complete_day(
+    tmp_path: Path, now: str, expected: str
+) -> None:
+    [schedule] = raw_table(tmp_path, schedule="30 6 * * *").schedules
+    assert schedule.cron_schedule == "30 6 * * *"
+
+    context = dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(now))
+    request = schedule.evaluate_tick(context).run_requests[0]
+
+    assert (request.partition_key, request.run_key) == (expected, expected)
+
+
+def test_a_wrong_cron_line_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="every morning"):
+        raw_table(tmp_path, schedule="every morning")
