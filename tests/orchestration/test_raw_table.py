@@ -180,7 +180,7 @@ def test_the_schedule_asks_for_the_newest_complete_day(
     assert schedule.cron_schedule == "30 6 * * *"
 
     context = dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(now))
-    request = schedule.evaluate_tick(context).run_requests[0]
+    request = schedule(context)
 
     assert (request.partition_key, request.run_key) == (expected, expected)
 
