@@ -8,7 +8,7 @@ all generated beforehand) and runs this in a process of its own::
 It reads the files with DuckDB, makes each model a table of one DuckDB file, makes the training set,
 trains the candidates, evaluates and explains them, and writes the same HTML report. Learning,
 metrics and report are the platform's plain functions: they call scikit-learn, CatBoost and NumPy
-with nothing between, so that both sides compute the same numbers and the difference is the platform.
+with nothing between, so that both sides compute the same numbers and what differs is the platform.
 What is left out: contracts, quarantine, dbt's tests, Delta files and their history, lineage, the
 second evaluation that each candidate is logged with, MLflow, the gate, and Dagster's events.
 """
@@ -120,11 +120,11 @@ def main() -> None:
                     declaration.parameters,
                     FitOptions(seed, plan["threads"]),
                 )
+                SECONDS[f"  fit {declaration.name}"] = time.perf_counter() - start
                 model_folder = folder / declaration.name
                 model_folder.mkdir()
                 estimator.save(model_folder)
                 fitted.append((declaration, estimator))
-                SECONDS[f"  fit {declaration.name}"] = time.perf_counter() - start
         with phase("evaluation and report"):
             entrants = [
                 enter(made.name, made.algorithm, estimator, parts, family, seed=seed)

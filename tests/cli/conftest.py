@@ -1,0 +1,56 @@
+"""A small lake with some history, and the ``mlops`` command as a user runs it."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mlops_assets.lake import Lake, TableName
+from mlops_assets.settings import load_settings
+from tests.demo import mlops
+
+ORDERS = TableName("raw", "orders")
+COLUMNS = pa.schema(
+    [
+        pa.field("order_id", pa.int64(), metadata={"comment": "Key of the order."}),
+        pa.field("amount", pa.float64(), metadata={"comment": "What was paid, in euro."}),
+    ]
+)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def orders(*rows: tuple[int, float]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{"order_id": key, "amount": amount} for key, amount in rows], schema=COLUMNS
+    )
+
+
+@pytest.fixture(scope="module")
+def small_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of one table with three versions of one, two and three rows, in three files."""
+    home = tmp_path_factory.mktemp("small") / "home"
+    lake = Lake.from_settings(load_settings(home=home))
+    lake.overwrite(ORDERS, orders((1, 10.0)), description="Orders of the shop.")
+    lake.append(ORDERS, orders((2, 20.0)))
+    lake.append(ORDERS, orders((3, 30.0)), metadata={"batch": "third"})
+    return home
+
+
+@pytest.fixture
+def home(small_home: Path, tmp_path: Path) -> Path:
+    """The small lake, for one test to change."""
+    return Path(shutil.copytree(small_home, tmp_path / "home"))
+
+
+@pytest.fixture
+def lake(home: Path) -> Lake:
+    return Lake.from_settings(load_settings(home=home))
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    return lambda *arguments: mlops(home, *arguments)

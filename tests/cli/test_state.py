@@ -1,0 +1,66 @@
+"""``mlops status`` and ``mlops doctor``, and what a wrong setting looks like."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.demo import MLOPS, environment_of
+
+
+def with_variables(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*MLOPS, *arguments],
+        env={**environment_of(home), **more},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_status_of_a_small_lake_is_json(run: Run) -> None:
+    told = run("status", "--json")
+    assert told.returncode == 0, told.stderr
+    status = json.loads(told.stdout)
+    [orders] = status["tables"]
+    assert (orders["table"], orders["version"], orders["rows"]) == ("raw/orders", 2, 3)
+    assert status["families"] == []
+    never = {asset["asset"] for asset in status["assets"] if asset["materialised_at"] is None}
+    assert {"raw/flights", "flight_delay/champion"} <= never
+
+
+def test_doctor_finds_a_sound_deployment_sound(run: Run) -> None:
+    told = run("doctor", "--json")
+    assert told.returncode == 0, told.stdout + told.stderr
+    findings = {finding["subject"]: finding for finding in json.loads(told.stdout)}
+    assert all(finding["ok"] for finding in findings.values())
+    assert {"Python", "settings", "state folder", "definitions"} <= set(findings)
+
+
+def test_doctor_names_a_variable_that_nothing_reads(home: Path) -> None:
+    told = with_variables(home, "doctor", MLOPS_THREDS="2")
+    assert told.returncode == 1
+    assert "MLOPS_THREDS" in told.stdout
+    assert "MLOPS_THREADS" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLOPS_THREADS", "0"),
+        ("MLOPS_THREADS", "many"),
+        ("MLOPS_MEMORY_LIMIT", "4 elephants"),
+        ("MLOPS_EXECUTOR", "cloud"),
+        ("MLOPS_HOME", __file__),
+    ],
+)
+def test_a_wrong_setting_ends_with_1_and_is_named(
+    home: Path, variable: str, value: str
+) -> None:
+    refused = with_variables(home, "tables", "list", **{variable: value})
+    assert refused.returncode == 1
+    assert f"{variable}=" in refused.stderr
+    assert value in refused.stderr
+    assert "Traceback" not in refused.stderr

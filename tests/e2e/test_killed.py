@@ -1,0 +1,85 @@
+"""A run over a year that is killed at any moment leaves whole versions; the next one finishes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from mlops_assets.lake import Lake
+from mlops_assets.settings import load_settings
+from tests.demo import environment_of
+
+PROGRAM = Path(__file__).with_name("load_program.py")
+ROWS = {
+    "intermediate/int_flights": 336_776,
+    "marts/fct_flights": 336_776,
+    "marts/spine_flights": 336_776,
+    "raw/airlines": 16,
+    "raw/airports": 1_458,
+    "raw/flights": 336_776,
+    "raw/planes": 3_322,
+    "raw/weather": 26_115,
+    "staging/stg_airlines": 16,
+    "staging/stg_airports": 1_462,
+    "staging/stg_flights": 336_776,
+    "staging/stg_planes": 3_322,
+    "staging/stg_weather": 26_115,
+}
+LAST_MOMENT = 18.0  # seconds after the run began; by then it is done or nearly so
+KILLS = 3
+
+
+def test_every_table_is_whole_after_each_kill_and_the_next_run_finishes(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    lake = Lake.from_settings(load_settings(home=home))
+    moments = random.Random(20130101)  # noqa: S311 - moments to kill at, no secret
+    # One kill in each stretch of the run, so that early and late steps are both hit.
+    stretch = LAST_MOMENT / KILLS
+    killed = 0
+    for number in range(KILLS):
+        killed += run(home, kill_after=(number + moments.random()) * stretch) != "succeeded"
+        assert_whole(lake)
+    assert killed, "no run was killed before its end, so this test shows nothing"
+
+    assert run(home, kill_after=None) == "succeeded"
+
+    assert {str(name): lake.describe(name).rows for name in lake.tables()} == ROWS
+    assert_whole(lake)
+    scratch = home / "scratch"
+    assert [path for path in scratch.rglob("*") if path.is_file() and path.stat().st_size] == []
+
+
+def run(home: Path, *, kill_after: float | None) -> str:
+    """Run the program, killing it so many seconds after its run began; return its last word."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", PROGRAM, home, *ROWS],
+        env=environment_of(home),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().strip()]
+        if kill_after is not None:
+            timer = threading.Timer(kill_after, os.killpg, (process.pid, signal.SIGKILL))
+            timer.start()
+            said += process.stdout.read().split()
+            timer.cancel()
+            timer.join()
+        else:
+            said += process.stdout.read().split()
+    return said[-1]
+
+
+def assert_whole(lake: Lake) -> None:
+    """Each table that is there holds a whole year and no more, to any reader, and stays readable."""
+    with lake.connect() as con:
+        for name in lake.tables():
+            [(rows,)] = con.sql(f"SELECT count(*) FROM {name.sql}").fetchall()
+            assert rows == ROWS[str(name)], name
+            assert DeltaTable(lake.uri(name)).to_pyarrow_dataset().count_rows() == rows
