@@ -50,12 +50,13 @@ def table_metadata(lake: Lake, table: TableName, version: int) -> Metadata:
     Returns
     -------
     dict
-        Row count, column schema, place, Delta version and sizes; the numbers are plotted over time.
+        Row count, place, Delta version and sizes; the numbers are plotted over time. The schema is
+        not in it: it belongs to the asset's definition, and a run over a year would store it for
+        every day.
     """
     info = lake.describe(table, version)
     return {
         "dagster/row_count": info.rows,
-        "dagster/column_schema": column_schema(arrow_columns(info.schema)),
         "dagster/uri": info.uri,
         "dagster/table_name": str(table),
         "delta_version": info.version,

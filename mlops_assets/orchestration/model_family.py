@@ -150,6 +150,9 @@ def _training_set(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
             asset_key=spec.key,
             metadata={
                 **asset_metadata.table_metadata(platform.lake, table, built.version.version),
+                "dagster/column_schema": asset_metadata.column_schema(
+                    asset_metadata.arrow_columns(platform.lake.schema(table))
+                ),
                 "dagster/column_lineage": asset_metadata.column_lineage(
                     column_lineage(select_features(family, views))
                 ),

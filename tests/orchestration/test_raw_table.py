@@ -77,7 +77,8 @@ def test_good_data_are_published_with_metadata_and_checks(
 ) -> None:
     (tmp_path / "orders.csv").write_text(GOOD)
 
-    result = materialise(platform, raw_table(tmp_path))
+    defs = raw_table(tmp_path)
+    result = materialise(platform, defs)
 
     assert result.success
     assert checks(result) == {"schema": True, "keys": True, "values": True, "volume": True}
@@ -87,7 +88,8 @@ def test_good_data_are_published_with_metadata_and_checks(
     metadata = events[0].metadata
     assert metadata["dagster/row_count"].value == 3
     assert metadata["rows_refused"].value == 0
-    columns = {c.name: c.description for c in metadata["dagster/column_schema"].value.columns}
+    [spec] = next(iter(defs.assets)).specs
+    columns = {c.name: c.description for c in spec.metadata["dagster/column_schema"].columns}
     assert columns["amount"] == "What was paid."
 
 
