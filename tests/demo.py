@@ -1,8 +1,8 @@
 """One run of the whole demo, shared by all tests that need its result.
 
 It takes minutes, so a test session runs it once, as a user would: the ``mlops demo`` command in a
-process of its own, with an empty home. ``MLOPS_TEST_DEMO_HOME`` names a home in which it has already
-run; a copy of it is used then, which is for working on these tests.
+process of its own, with an empty home. ``MLOPS_TEST_DEMO_HOME`` names a home in which it has
+already run; a copy of it is used then, which is for working on these tests.
 """
 
 import fcntl

@@ -37,9 +37,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(
-    condition: Callable[[], bool], what: str, *, seconds: float = READY_SECONDS
-) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = READY_SECONDS) -> None:
     """Wait for a condition, asking again and again, and fail naming it after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 
-from mlops_assets.ingestion import Source
 from mlops_assets.ingestion.sources import FileSource
 from mlops_assets.lake import TableName
 from mlops_assets.quality import Contract
@@ -45,7 +43,7 @@ def raw_tables() -> tuple[RawTable, ...]:
         found.append(
             RawTable(
                 table=TableName.parse(attributes["table"]),
-                source=TypeAdapter(Source).validate_python(attributes["source"]),
+                source=FileSource.model_validate(attributes["source"]),
                 contract=getattr(import_module(module), name),
                 derived=attributes.get("derived", {}),
                 window_column=attributes.get("load", {}).get("column"),

@@ -1,5 +1,6 @@
 """``mlops up``: the servers together, in the foreground; Ctrl-C stops all of them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -79,16 +80,17 @@ def run_together(servers: Sequence[Server], environment: Mapping[str, str]) -> i
     int
         0 after Ctrl-C or a termination signal, 1 if a server ended by itself.
     """
-    # A group of its own for each server: Ctrl-C then reaches this process alone, which stops them
-    # in order together with whatever they started.
-    running = {
-        server.name: subprocess.Popen(  # noqa: S603 - the commands stand above
-            server.command, env=dict(environment), start_new_session=True
-        )
-        for server in servers
-    }
+    # Listened for before there is anything to stop. A shell that runs this in the background has it
+    # ignore Ctrl-C, and the servers would inherit that; a process with a handler hands down none.
     stopped = _StopSignal()
+    running: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        # A group of its own for each server: Ctrl-C then reaches this process alone, which stops
+        # them in order together with whatever they started.
+        for server in servers:
+            running[server.name] = subprocess.Popen(  # noqa: S603 - the commands stand above
+                server.command, env=dict(environment), start_new_session=True
+            )
         while not stopped.seen:
             ended = [name for name, process in running.items() if process.poll() is not None]
             if ended:
@@ -103,7 +105,7 @@ def run_together(servers: Sequence[Server], environment: Mapping[str, str]) -> i
             try:
                 process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mlops_assets.orchestration.instance import dagster_environment
 from tests.browser.chromium import LAUNCH_ARGUMENTS, ensure
@@ -19,7 +19,8 @@ UPDATE_SCREENSHOTS = "MLOPS_UPDATE_SCREENSHOTS"
 _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _MOST_BYTES = 400_000
 # How long Playwright waits for what should be seen; a deadline, nothing is timed.
-_PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 Keep = Callable[[Page, str], Path]
 
@@ -28,9 +29,7 @@ Keep = Callable[[Page, str], Path]
 def browser() -> Iterator[Browser]:
     chromium = ensure()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=list(LAUNCH_ARGUMENTS)
-        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(LAUNCH_ARGUMENTS))
         yield browser
         browser.close()
 
@@ -41,7 +40,7 @@ def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1480, "height": 1000}, timezone_id="UTC", locale="en-GB"
     )
-    context.set_default_timeout(_PATIENCE_MS)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     yield page
     page.screenshot(path=tmp_path / "last-seen.png")

@@ -9,14 +9,13 @@ from tests.demo import Demo
 pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(900)]
 
 
-def test_the_report_opens_offline_with_all_its_pictures(
-    page: Page, demo: Demo, keep: Keep
-) -> None:
+def test_the_report_opens_offline_with_all_its_pictures(page: Page, demo: Demo, keep: Keep) -> None:
     requested: list[str] = []
     problems: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.context.set_offline(True)
+    page.set_viewport_size({"width": 1320, "height": 1400})
     page.goto((demo.home / "reports" / "flight_delay.html").as_uri())
 
     assert [url for url in requested if not url.startswith(("file:", "data:"))] == []

@@ -56,9 +56,7 @@ def test_doctor_names_a_variable_that_nothing_reads(home: Path) -> None:
         ("MLOPS_HOME", __file__),
     ],
 )
-def test_a_wrong_setting_ends_with_1_and_is_named(
-    home: Path, variable: str, value: str
-) -> None:
+def test_a_wrong_setting_ends_with_1_and_is_named(home: Path, variable: str, value: str) -> None:
     refused = with_variables(home, "tables", "list", **{variable: value})
     assert refused.returncode == 1
     assert f"{variable}=" in refused.stderr

@@ -66,9 +66,7 @@ def test_compact_rewrites_small_files_and_says_when_there_is_nothing_to_do(
     assert "nothing to compact" in run("tables", "compact", "raw/orders").stdout
 
 
-def test_vacuum_deletes_only_when_told_to_and_never_what_a_model_pins(
-    run: Run, lake: Lake
-) -> None:
+def test_vacuum_deletes_only_when_told_to_and_never_what_a_model_pins(run: Run, lake: Lake) -> None:
     lake.pin(TableVersion(ORDERS, 0), "family/1")
     lake.compact(ORDERS)
 

@@ -44,8 +44,8 @@ def test_both_servers_start_and_ctrl_c_stops_them(home: Path, tmp_path: Path) ->
     assert [found for found in family if _runs(found)] == []
     assert not any(map(answers, urls.values()))
     said = log.read_text()
-    for name in ports:
-        assert f"http://127.0.0.1:{ports[name]}" in said
+    for port in ports.values():
+        assert f"http://127.0.0.1:{port}" in said
 
 
 def _runs(process: psutil.Process) -> bool:
