@@ -37,4 +37,7 @@ def build_defs(settings: Settings | None = None) -> dg.Definitions:
     return dg.Definitions.merge(declared, platform)
 
 
-defs = build_defs()
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Give Dagster this deployment's definitions; a function, so that importing loads nothing."""
+    return build_defs()

@@ -57,7 +57,8 @@ def demo(
         )
     if outcome.failures:
         for step, message in outcome.failures:
-            console.print(f"[red]{step} failed[/red]\n{message}", highlight=False)
+            console.print(f"{step} failed", style="red")
+            console.print(message, markup=False, highlight=False)
     status = read_status(settings)
     print_status(status, as_json=as_json)
     if not as_json:

@@ -44,9 +44,10 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     else:
         for finding in findings:
             mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
-            console.print(f"{mark} {finding.subject}: {finding.found}", highlight=False)
+            console.print(mark, end=" ")
+            console.print(f"{finding.subject}: {finding.found}", markup=False, highlight=False)
             if not finding.ok:
-                console.print(f"  → {finding.advice}", highlight=False)
+                console.print(f"  → {finding.advice}", markup=False, highlight=False)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -120,5 +121,9 @@ def _definitions(settings: "Settings") -> Finding:
             if contract := spec.metadata.get("contract"):
                 check_contract(import_contract(contract))
     except Exception as error:  # noqa: BLE001 - whatever is wrong is what the user wants to know
-        return Finding("definitions", ok=False, found=str(error), advice="mend the file it names")
+        # Dagster wraps what is wrong in a tree of all it loaded; the first cause says it in a line.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        return Finding("definitions", ok=False, found=str(cause), advice="mend the file it names")
     return Finding("definitions", ok=True, found=f"{len(specs)} assets, contracts sound")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 console = Console()
@@ -33,7 +34,8 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], *, empty: str) ->
     for name, value in rows[0].items():
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        # Data is shown as it is: brackets in it are no markup.
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
     console.print(table)
 
 

@@ -32,7 +32,7 @@ def sql(
             names = [column[0] for column in cursor.description or []]
             fetched = cursor.fetchall() if as_json else cursor.fetchmany(limit + 1)
         except duckdb.Error as error:
-            console.print(f"[red]{error}[/red]", highlight=False)
+            console.print(str(error), style="red", markup=False, highlight=False)
             raise typer.Exit(1) from error
     rows = [dict(zip(names, row, strict=True)) for row in fetched]
     if as_json:

@@ -20,6 +20,7 @@ def refuse(*args, **kwargs):
 socket.socket.connect = refuse
 duckdb.connect = refuse
 import mlops_assets.definitions
+mlops_assets.definitions.build_defs()
 print(json.dumps([name for name in sys.argv[1:] if name in sys.modules]))
 """
 
