@@ -100,7 +100,12 @@ def append(lake: Lake, entry: LedgerEntry) -> LedgerEntry:
     values["at"] = values["at"] or datetime.now(UTC)
     values["entry_id"] = values["entry_id"] or uuid4().hex
     table = pa.Table.from_pylist([{**values, "event": str(entry.event)}], schema=schema)
-    lake.append(LEDGER, table, transaction=(f"ledger-{values['entry_id']}", 1))
+    lake.append(
+        LEDGER,
+        table,
+        transaction=(f"ledger-{values['entry_id']}", 1),
+        description="Promotions, refusals and rollbacks of models: who, why, from, to, by what.",
+    )
     return LedgerEntry(**values)
 
 

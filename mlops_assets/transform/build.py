@@ -7,8 +7,6 @@ that failed keeps its last good version.
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import pyarrow as pa
 import yaml
 
 from mlops_assets.lake import Commit, Lake, Window
+from mlops_assets.lake.scratch import private_folder
 from mlops_assets.lake.sessions import private_session
 from mlops_assets.transform.project import DbtModel, DbtProject, DbtProjectError, DbtTest
 
@@ -152,7 +151,7 @@ def build(
     judging = project.tests_of(chosen)
     _check_upstream(lake, chosen, judging)
 
-    with _scratch_folder(lake) as folder:
+    with private_folder(lake.limits.scratch, "dbt-") as folder:
         selection = [*names, *(test.name for test in judging)]
         results = _run_dbt(lake, project, selection, window, folder, on_event)
         with private_session(lake.limits, str(folder / _SCRATCH_DATABASE)) as con:
@@ -197,16 +196,6 @@ def _check_upstream(lake: Lake, models: list[DbtModel], tests: tuple[DbtTest, ..
             + "; ".join(sorted(missing))
             + ". Materialise them first, or select them too."
         )
-
-
-@contextmanager
-def _scratch_folder(lake: Lake) -> Iterator[Path]:
-    lake.limits.scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="dbt-", dir=lake.limits.scratch))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def _run_dbt(
@@ -357,6 +346,7 @@ def _publish(
             batch,
             Window(model.window_column, *window),
             metadata=notes,
+            description=model.description,
             allow_schema_change=True,  # the model's YAML declares the new columns
         )
     else:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -13,6 +14,7 @@ from deltalake import DeltaTable
 from mlops_assets.lake import Lake
 from mlops_assets.settings import load_settings
 from tests.demo import environment_of
+from tests.servers import wait_until
 
 PROGRAM = Path(__file__).with_name("load_program.py")
 ROWS = {
@@ -50,29 +52,53 @@ def test_every_table_is_whole_after_each_kill_and_the_next_run_finishes(tmp_path
 
     assert {str(name): lake.describe(name).rows for name in lake.tables()} == ROWS
     assert_whole(lake)
-    scratch = home / "scratch"
-    assert [path for path in scratch.rglob("*") if path.is_file() and path.stat().st_size] == []
 
 
-def run(home: Path, *, kill_after: float | None) -> str:
-    """Run the program, killing it so many seconds after its run began; return its last word."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", PROGRAM, home, *ROWS],
+def test_the_next_run_removes_what_a_killed_build_left_in_scratch(tmp_path: Path) -> None:
+    """A build that is killed cannot clean up after itself; unless another does, the disk fills."""
+    home = tmp_path / "home"
+    tables = ["raw/airlines", "staging/stg_airlines"]
+    with started(home, tables) as process:
+        wait_until(
+            lambda: process.poll() is not None or builds_in_scratch(home) != [],
+            "dbt builds in the scratch folder",
+        )
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert len(builds_in_scratch(home)) == 1
+
+    assert run(home, kill_after=None, tables=tables) == "succeeded"
+
+    assert builds_in_scratch(home) == []
+
+
+def builds_in_scratch(home: Path) -> list[Path]:
+    return [path for path in (home / "scratch").glob("dbt-*") if path.is_dir()]
+
+
+def started(home: Path, tables: Iterable[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", PROGRAM, home, *tables],
         env=environment_of(home),
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    ) as process:
+    )
+
+
+def run(home: Path, *, kill_after: float | None, tables: Iterable[str] = ROWS) -> str:
+    """Run the program, killing it so many seconds after its run began; return its last word."""
+    with started(home, tables) as process:
         assert process.stdout is not None
         said = [process.stdout.readline().strip()]
-        if kill_after is not None:
+        if kill_after is None:
+            said += process.stdout.read().split()
+        else:
             timer = threading.Timer(kill_after, os.killpg, (process.pid, signal.SIGKILL))
             timer.start()
             said += process.stdout.read().split()
             timer.cancel()
             timer.join()
-        else:
-            said += process.stdout.read().split()
     return said[-1]
 
 
