@@ -39,7 +39,25 @@
     range between {{ hours * 60 - 1 }} preceding and current row
 {%- endmacro %}
 
-{#- What became known during the last days, the present minute included. -#}
-{% macro last_days(entity, days) -%}
-    {{ last_hours(entity, days * 24) }}
+{#-
+    The rows of a relation, each with the number of rows before it that the last hours hold, one
+    column a width: `rows_24h`. DuckDB then finds the bound of a window once for all sums over it;
+    with a range frame each sum finds it again (0.4 of the time at 3.4 million flights). The rows
+    must be unique in entity and `known_minute`.
+-#}
+{% macro with_frames(relation, entity, hours) -%}
+    (
+        select
+            *
+            {%- for width in hours %},
+            count(*) over ({{ last_hours(entity, width) }}) - 1 as rows_{{ width }}h
+            {%- endfor %}
+        from {{ relation }}
+    ) as {{ relation }}
+{%- endmacro %}
+
+{#- The window `last_hours` over rows that come from `with_frames`. -#}
+{% macro frame(entity, hours) -%}
+    partition by {{ entity }} order by known_minute
+    rows between rows_{{ hours }}h preceding and current row
 {%- endmacro %}

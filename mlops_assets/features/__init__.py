@@ -19,6 +19,7 @@ from mlops_assets.features.point_in_time import (
 )
 from mlops_assets.features.registry import FeatureRegistry, SearchHit
 from mlops_assets.features.selection import Selection, Spine
+from mlops_assets.features.side_by_side import SideBySide, join_side_by_side
 from mlops_assets.features.view import Feature, FeatureView
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "PointInTimeJoinError",
     "SearchHit",
     "Selection",
+    "SideBySide",
     "Spine",
     "UnknownFeatureError",
     "column_lineage",
+    "join_side_by_side",
     "latest_sql",
     "point_in_time_join",
     "point_in_time_sql",

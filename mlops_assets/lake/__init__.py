@@ -26,10 +26,11 @@ from mlops_assets.lake.lake import Lake, TableInfo
 from mlops_assets.lake.maintenance import VacuumReport
 from mlops_assets.lake.names import TableName, TableVersion
 from mlops_assets.lake.pins import PINS, Pin
-from mlops_assets.lake.sessions import private_session
+from mlops_assets.lake.sessions import BATCH_ROWS, private_session
 from mlops_assets.lake.window import Window
 
 __all__ = [
+    "BATCH_ROWS",
     "PINS",
     "ArrowStream",
     "Commit",

@@ -15,6 +15,10 @@ from mlops_assets.settings import DuckDBLimits
 _PREFIX = "duckdb-"
 _LOCK = "lock"
 
+BATCH_ROWS = 65_536
+"""Rows of one Arrow batch of a stream, for `to_arrow_reader`. DuckDB's default, a million, would
+hold a gigabyte of a table with 150 columns at once."""
+
 
 @contextmanager
 def private_session(

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import yaml
 
-from mlops_assets.lake import Commit, Lake, Window
+from mlops_assets.lake import BATCH_ROWS, Commit, Lake, Window
 from mlops_assets.lake.scratch import private_folder
 from mlops_assets.lake.sessions import private_session
 from mlops_assets.transform.project import DbtModel, DbtProject, DbtProjectError, DbtTest
@@ -338,7 +338,7 @@ def _publish(
     relation = f'"{model.table.schema}"."{model.table.name}'
     relation += '__batch"' if model.window_column else '"'
     rows = con.execute(f"select count(*) from {relation}").fetchall()[0][0]
-    batch = _described(con.sql(f"select * from {relation}").to_arrow_reader(), model)
+    batch = _described(con.sql(f"select * from {relation}").to_arrow_reader(BATCH_ROWS), model)
     notes = {"dbt_model": model.unique_id, **(metadata or {})}
     if model.window_column and window:
         commit = lake.overwrite_window(

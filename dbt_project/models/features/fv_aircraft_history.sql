@@ -21,6 +21,6 @@ select
     cast(last_delay as smallint) as aircraft_last_arrival_delay,
     cast(sum(delay) over last_day / sum(flights) over last_day as float)
         as aircraft_arrival_delay_24h
-from arrivals
+from {{ with_frames('arrivals', 'tailnum', [24]) }}
 window
-    last_day as ({{ last_hours('tailnum', 24) }})
+    last_day as ({{ frame('tailnum', 24) }})

@@ -26,6 +26,12 @@ arrivals as (
     group by all
 ),
 
+events as (
+    select *
+    from departures
+    full outer join arrivals using (carrier, known_minute)
+),
+
 state as (
     select
         carrier,
@@ -38,11 +44,10 @@ state as (
         sum(arrivals) over last_day as arrivals_24h,
         sum(added) over last_day as added_24h,
         sum(overdue_change) over so_far as overdue
-    from departures
-    full outer join arrivals using (carrier, known_minute)
+    from {{ with_frames('events', 'carrier', [24, 720]) }}
     window
-        last_day as ({{ last_hours('carrier', 24) }}),
-        last_30_days as ({{ last_days('carrier', 30) }}),
+        last_day as ({{ frame('carrier', 24) }}),
+        last_30_days as ({{ frame('carrier', 720) }}),
         so_far as (partition by carrier order by known_minute rows unbounded preceding)
 )
 

@@ -30,10 +30,10 @@ state as (
         sum(late) over last_day as late_24h,
         sum(overdue_change) over so_far as overdue,
         sum(overdue_scheduled_minutes) over so_far as overdue_scheduled_minutes
-    from departures
+    from {{ with_frames('departures', 'carrier, origin', [3, 24]) }}
     window
-        last_3_hours as ({{ last_hours('carrier, origin', 3) }}),
-        last_day as ({{ last_hours('carrier, origin', 24) }}),
+        last_3_hours as ({{ frame('carrier, origin', 3) }}),
+        last_day as ({{ frame('carrier, origin', 24) }}),
         so_far as (partition by carrier, origin order by known_minute rows unbounded preceding)
 )
 

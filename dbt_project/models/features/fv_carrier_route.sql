@@ -25,6 +25,6 @@ select
         as carrier_route_arrival_delay_60d,
     cast(sum(late) over last_60_days / sum(flights) over last_60_days as float)
         as carrier_route_late_share_60d
-from arrivals
+from {{ with_frames('arrivals', 'carrier, origin, dest', [1440]) }}
 window
-    last_60_days as ({{ last_days('carrier, origin, dest', 60) }})
+    last_60_days as ({{ frame('carrier, origin, dest', 1440) }})

@@ -24,7 +24,7 @@ select
         as hour_delay_added_7d,
     cast(sum(late) over last_30_days / sum(flights) over last_30_days as float)
         as hour_late_share_30d
-from arrivals
+from {{ with_frames('arrivals', 'origin, departure_hour', [168, 720]) }}
 window
-    last_7_days as ({{ last_days('origin, departure_hour', 7) }}),
-    last_30_days as ({{ last_days('origin, departure_hour', 30) }})
+    last_7_days as ({{ frame('origin, departure_hour', 168) }}),
+    last_30_days as ({{ frame('origin, departure_hour', 720) }})

@@ -27,6 +27,12 @@ arrivals as (
     group by all
 ),
 
+events as (
+    select *
+    from departures
+    full outer join arrivals using (dest, known_minute)
+),
+
 state as (
     select
         dest,
@@ -43,12 +49,11 @@ state as (
         sum(arrivals) over last_30_days as arrivals_30d,
         sum(arrival_delay) over last_30_days as arrival_delay_30d,
         sum(overdue_change) over so_far as overdue
-    from departures
-    full outer join arrivals using (dest, known_minute)
+    from {{ with_frames('events', 'dest', [3, 24, 720]) }}
     window
-        last_3_hours as ({{ last_hours('dest', 3) }}),
-        last_day as ({{ last_hours('dest', 24) }}),
-        last_30_days as ({{ last_days('dest', 30) }}),
+        last_3_hours as ({{ frame('dest', 3) }}),
+        last_day as ({{ frame('dest', 24) }}),
+        last_30_days as ({{ frame('dest', 720) }}),
         so_far as (partition by dest order by known_minute rows unbounded preceding)
 )
 

@@ -27,6 +27,12 @@ arrivals as (
     group by all
 ),
 
+events as (
+    select *
+    from departures
+    full outer join arrivals using (dest_region, known_minute)
+),
+
 state as (
     select
         dest_region,
@@ -41,11 +47,10 @@ state as (
         sum(arrival_delay) over last_6_hours as arrival_delay_6h,
         sum(added) over last_6_hours as added_6h,
         sum(overdue_change) over so_far as overdue
-    from departures
-    full outer join arrivals using (dest_region, known_minute)
+    from {{ with_frames('events', 'dest_region', [2, 6]) }}
     window
-        last_2_hours as ({{ last_hours('dest_region', 2) }}),
-        last_6_hours as ({{ last_hours('dest_region', 6) }}),
+        last_2_hours as ({{ frame('dest_region', 2) }}),
+        last_6_hours as ({{ frame('dest_region', 6) }}),
         so_far as (partition by dest_region order by known_minute rows unbounded preceding)
 )
 

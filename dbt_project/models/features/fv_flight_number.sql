@@ -28,8 +28,8 @@ select
         as number_arrival_delay_30d,
     cast(sum(late) over last_60_days / sum(flights) over last_60_days as float)
         as number_late_share_60d
-from arrivals
+from {{ with_frames('arrivals', 'carrier, flight_number, origin', [168, 720, 1440]) }}
 window
-    last_7_days as ({{ last_days('carrier, flight_number, origin', 7) }}),
-    last_30_days as ({{ last_days('carrier, flight_number, origin', 30) }}),
-    last_60_days as ({{ last_days('carrier, flight_number, origin', 60) }})
+    last_7_days as ({{ frame('carrier, flight_number, origin', 168) }}),
+    last_30_days as ({{ frame('carrier, flight_number, origin', 720) }}),
+    last_60_days as ({{ frame('carrier, flight_number, origin', 1440) }})

@@ -50,6 +50,13 @@ ticks as (
     cross join metros
 ),
 
+events as (
+    select *
+    from ticks
+    left join departures using (metro, known_minute)
+    left join arrivals using (metro, known_minute)
+),
+
 state as (
     select
         metro,
@@ -75,15 +82,13 @@ state as (
         sum(overdue_change) over so_far as overdue,
         sum(overdue_20_change) over so_far as overdue_20,
         sum(overdue_scheduled_minutes) over so_far as overdue_scheduled_minutes
-    from ticks
-    left join departures using (metro, known_minute)
-    left join arrivals using (metro, known_minute)
+    from {{ with_frames('events', 'metro', [1, 3, 6, 24, 168]) }}
     window
-        last_hour as ({{ last_hours('metro', 1) }}),
-        last_3_hours as ({{ last_hours('metro', 3) }}),
-        last_6_hours as ({{ last_hours('metro', 6) }}),
-        last_day as ({{ last_hours('metro', 24) }}),
-        last_7_days as ({{ last_days('metro', 7) }}),
+        last_hour as ({{ frame('metro', 1) }}),
+        last_3_hours as ({{ frame('metro', 3) }}),
+        last_6_hours as ({{ frame('metro', 6) }}),
+        last_day as ({{ frame('metro', 24) }}),
+        last_7_days as ({{ frame('metro', 168) }}),
         so_far as (partition by metro order by known_minute rows unbounded preceding)
 )
 

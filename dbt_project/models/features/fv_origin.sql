@@ -49,6 +49,13 @@ ticks as (
     cross join origins
 ),
 
+events as (
+    select *
+    from ticks
+    left join departures using (origin, known_minute)
+    left join arrivals using (origin, known_minute)
+),
+
 state as (
     select
         origin,
@@ -68,14 +75,12 @@ state as (
         sum(overdue_change) over so_far as overdue,
         sum(overdue_20_change) over so_far as overdue_20,
         sum(overdue_scheduled_minutes) over so_far as overdue_scheduled_minutes
-    from ticks
-    left join departures using (origin, known_minute)
-    left join arrivals using (origin, known_minute)
+    from {{ with_frames('events', 'origin', [1, 3, 6, 24]) }}
     window
-        last_hour as ({{ last_hours('origin', 1) }}),
-        last_3_hours as ({{ last_hours('origin', 3) }}),
-        last_6_hours as ({{ last_hours('origin', 6) }}),
-        last_day as ({{ last_hours('origin', 24) }}),
+        last_hour as ({{ frame('origin', 1) }}),
+        last_3_hours as ({{ frame('origin', 3) }}),
+        last_6_hours as ({{ frame('origin', 6) }}),
+        last_day as ({{ frame('origin', 24) }}),
         so_far as (partition by origin order by known_minute rows unbounded preceding)
 )
 

@@ -37,8 +37,8 @@ select
     ) as route_air_minutes_24h_above_30d,
     cast(sum(taxi) over last_7_days / sum(flights) over last_7_days as float)
         as route_taxi_minutes_7d
-from arrivals
+from {{ with_frames('arrivals', 'origin, dest', [24, 168, 720]) }}
 window
-    last_day as ({{ last_hours('origin, dest', 24) }}),
-    last_7_days as ({{ last_days('origin, dest', 7) }}),
-    last_30_days as ({{ last_days('origin, dest', 30) }})
+    last_day as ({{ frame('origin, dest', 24) }}),
+    last_7_days as ({{ frame('origin, dest', 168) }}),
+    last_30_days as ({{ frame('origin, dest', 720) }})
