@@ -1,25 +1,31 @@
 """Every knob of the platform, typed, in one place.
 
-A value comes from the environment (prefix ``MLOPS_``), else from a ``.env`` file in the project,
-else from the default below. Nothing else in the package reads the environment. What belongs to
-one model or one table is declared in its YAML, not here.
+A value comes from the environment (prefix ``MLOPS_``), else from the file ``.env`` in the project
+root, wherever the command runs, else from the default below. Nothing else in the package reads the
+environment. What belongs to one model or one table is declared in its YAML, not here.
 """
 
 import os
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
+
+from mlops_assets.declaration import allowed_values, did_you_mean, without_secrets
 
 PREFIX = "MLOPS_"
 _PACKAGE_PARENT = Path(__file__).resolve().parents[1]
 
 
 class SettingsError(ValueError):
-    """A setting is wrong. The message names the variable, the value and what is allowed."""
+    """A setting is wrong. The message names the variable, its value and where that came from."""
 
 
 class Executor(StrEnum):
@@ -64,7 +70,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     project_root: Path = Field(
@@ -92,12 +98,25 @@ class Settings(BaseSettings):
         default="",
         description="Where MLflow keeps artifacts. Default: HOME/mlflow/artifacts.",
     )
+    studies_uri: str = Field(
+        default="",
+        description="Where searches are kept: a folder, or a database URL. Default: HOME/studies.",
+    )
+    search_trials: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most trials of a search, where less than declared. Default: as declared.",
+    )
     dagster_home: Path = Field(
         default=Path("dagster"),
         description="Dagster's instance folder; a relative path counts from HOME.",
     )
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?(KiB|MiB|GiB|TiB|KB|MB|GB|TB)$")] = (
-        Field(default="4GiB", description="Memory one DuckDB session may use before it spills.")
+        Field(
+            default="4GiB",
+            description="Memory one DuckDB session may use before it spills.",
+            examples=["4GiB", "512MiB"],
+        )
     )
     threads: int = Field(
         default_factory=_cores,
@@ -129,6 +148,7 @@ class Settings(BaseSettings):
             "lake_uri": self.lake_uri or str(home / "lake"),
             "tracking_uri": self.tracking_uri or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
             "artifact_uri": self.artifact_uri or (home / "mlflow" / "artifacts").as_uri(),
+            "studies_uri": self.studies_uri or str(home / "studies"),
             "dagster_home": (home / self.dagster_home).resolve(),
         }
         for name, value in resolved.items():
@@ -148,32 +168,122 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment and the project's ``.env``.
 
     Parameters
     ----------
     **overrides
-        Values that win over the environment, by field name. Tests and commands use them.
+        Values that win over both, by field name. Tests and commands use them.
 
     Raises
     ------
     SettingsError
-        Naming each wrong variable, its value and what is allowed.
+        Naming each wrong variable, its value, where that came from, and what is allowed.
     """
+    origins = _Origins(overrides)
     try:
-        return Settings(**overrides)
+        return Settings(_env_file=origins.env_file, **overrides)
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}"
-            f"={problem['input']!r}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        allowed = "\n".join(
-            f"  {PREFIX}{name.upper()}: {field.description}"
-            for name, field in Settings.model_fields.items()
-            if any(f"{PREFIX}{name.upper()}=" in line for line in lines)
-        )
-        raise SettingsError("\n".join([*lines, "Allowed:", allowed])) from error
+        problems = {str(p["loc"][0]): p["msg"] for p in error.errors(include_url=False)}
+    except UnreadableSettingError as error:
+        # It names one field, which is not JSON; there is no other way to learn which one.
+        [name] = [name for name in Settings.model_fields if f'"{name}"' in str(error)]
+        problems = {name: "Value error, is not JSON"}
+    raise SettingsError("\n".join(_explain(name, problems[name], origins) for name in problems))
+
+
+def unknown_variables(project_root: Path) -> dict[str, str]:
+    """Find variables with our prefix that nothing reads, in the environment and in ``.env``.
+
+    Parameters
+    ----------
+    project_root
+        Folder whose ``.env`` is looked at.
+
+    Returns
+    -------
+    dict
+        Name to where it stands, with the nearest valid name.
+    """
+    origins = _Origins({"project_root": project_root})
+    known = [_variable(name) for name in Settings.model_fields]
+    given = {name for name in os.environ if name.upper().startswith(PREFIX)}
+    given |= {name for name in origins.lines if name.upper().startswith(PREFIX)}
+    return {
+        name: f"{origins.of(name)}{did_you_mean(name.upper(), known)}"
+        for name in sorted(given)
+        if name.upper() not in known
+    }
+
+
+class _Origins:
+    """Where the values of settings come from.
+
+    Attributes
+    ----------
+    env_file
+        The project's ``.env``, which need not exist.
+    lines
+        Variable, as it is written there, to its line in that file.
+    """
+
+    def __init__(self, overrides: Mapping[str, Any]) -> None:
+        self._overrides = overrides
+        root = overrides.get("project_root") or os.environ.get(_variable("project_root"))
+        self.env_file = Path(root or _PACKAGE_PARENT).resolve() / ".env"
+        self.lines: dict[str, int] = {}
+        self.values: dict[str, str] = {}
+        if self.env_file.is_file():
+            for binding in parse_stream(StringIO(self.env_file.read_text("utf-8"))):
+                if binding.key is not None:
+                    text = binding.original.string  # with the empty lines before it
+                    empty = text[: len(text) - len(text.lstrip())].count("\n")
+                    self.lines[binding.key] = binding.original.line + empty
+                    self.values[binding.key] = binding.value or ""
+
+    def of(self, variable: str) -> str:
+        """Say where a variable's value comes from; what comes first here wins."""
+        if variable.removeprefix(PREFIX).lower() in self._overrides:
+            return "from the caller"
+        if _same(variable, _environment()):
+            return "from the environment"
+        if name := _same(variable, self.lines):
+            return f"from line {self.lines[name]} of {self.env_file}"
+        return "the default"
+
+    def value(self, variable: str) -> str:
+        """Show the value of a variable as it was written."""
+        field = variable.removeprefix(PREFIX).lower()
+        if field in self._overrides:
+            return repr(str(self._overrides[field]))
+        if name := _same(variable, _environment()):
+            return repr(os.environ[name])
+        return repr(self.values[_same(variable, self.lines)])
+
+
+def _explain(name: str, message: str, origins: _Origins) -> str:
+    field, variable = Settings.model_fields[name], _variable(name)
+    value = origins.value(variable) if field.repr else "(not shown, it may hold a secret)"
+    _, own, reason = message.rpartition("Value error, ")
+    wrong = reason if own else "is not allowed"
+    return without_secrets(
+        f"{variable}={value} ({origins.of(variable)}) {wrong}. Allowed: {allowed_values(field)}.\n"
+        f"  {field.description}"
+    )
+
+
+def _variable(field: str) -> str:
+    return f"{PREFIX}{field.upper()}"
+
+
+def _environment() -> list[str]:
+    """Name the variables that are set; an empty one counts as none."""
+    return [name for name, value in os.environ.items() if value]
+
+
+def _same(variable: str, names: Iterable[str]) -> str:
+    """Find a variable as it was written, in any case; an empty text if it is not there."""
+    return next((name for name in names if name.upper() == variable), "")
 
 
 @cache

@@ -35,7 +35,7 @@ class Finding:
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check Python, packages, settings, folders, the dbt project and the definitions."""
-    from mlops_assets.cli.output import console, print_json
+    from mlops_assets.cli.output import console, print_json, print_text
     from mlops_assets.settings import current_settings
 
     findings = list(examine(current_settings()))
@@ -45,9 +45,9 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
         for finding in findings:
             mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
             console.print(mark, end=" ")
-            console.print(f"{finding.subject}: {finding.found}", markup=False, highlight=False)
+            print_text(f"{finding.subject}: {finding.found}")
             if not finding.ok:
-                console.print(f"  → {finding.advice}", markup=False, highlight=False)
+                print_text(f"  → {finding.advice}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -57,7 +57,7 @@ def examine(settings: "Settings") -> Iterator[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
     yield Finding("Python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
     yield from _packages()
-    yield _unknown_variables()
+    yield _unknown_variables(settings)
     yield _home(settings)
     yield _space(settings)
     yield _definitions(settings)
@@ -71,16 +71,17 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, ok=False, found="not installed", advice="run `make install`")
 
 
-def _unknown_variables() -> Finding:
-    from mlops_assets.settings import PREFIX, Settings
+def _unknown_variables(settings: "Settings") -> Finding:
+    from mlops_assets.settings import PREFIX, Settings, unknown_variables
 
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    unknown = unknown_variables(settings.project_root)
+    known = ", ".join(f"{PREFIX}{name.upper()}" for name in sorted(Settings.model_fields))
     return Finding(
         "settings",
         not unknown,
-        f"unknown: {', '.join(unknown)}" if unknown else "every MLOPS_ variable is known",
-        f"known are {', '.join(sorted(known))}",
+        "; ".join(f"nothing reads {name}, {where}" for name, where in unknown.items())
+        or f"every {PREFIX} variable is known, in the environment and in .env",
+        f"known are {known}",
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mlops_assets.lake import Lake
+    from mlops_assets.lake import Lake, TableName
 
 app = typer.Typer(help="The tables of the lake.", no_args_is_help=True)
 
@@ -19,6 +19,28 @@ def _lake() -> "Lake":
     from mlops_assets.settings import current_settings
 
     return Lake.from_settings(current_settings())
+
+
+class VersionGivenError(ValueError):
+    """A version was named where a command takes a table."""
+
+
+def _table(text: str) -> "TableName":
+    """Read the name of a table, and say what to do where a version is named instead."""
+    from mlops_assets.lake import TableName
+
+    table, at, version = text.partition("@")
+    if at:
+        raise VersionGivenError(
+            f"{text!r} names a version, and this command takes a table: {table}. "
+            f"`mlops tables show {text}` shows one version; "
+            f"`mlops tables restore {table} --version {version}` brings it back."
+        )
+    return TableName.parse(text)
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count != 1)}"
 
 
 @app.command("list")
@@ -47,7 +69,7 @@ def list_tables(*, as_json: JsonOption = False) -> None:
 @app.command()
 def show(table: TableArgument, *, as_json: JsonOption = False) -> None:
     """Show a table's description and columns; a version can be named: raw/flights@12."""
-    from mlops_assets.cli.output import console, print_json, print_table
+    from mlops_assets.cli.output import console, print_json, print_table, print_text
     from mlops_assets.lake import TableName, TableVersion
 
     lake = _lake()
@@ -78,8 +100,11 @@ def show(table: TableArgument, *, as_json: JsonOption = False) -> None:
             }
         )
         return
-    console.print(f"[bold]{info.name}@{info.version}[/bold]  {info.description}")
-    console.print(f"{info.rows:,} rows, {info.files} files, {info.bytes:,} bytes in {info.uri}")
+    console.print(f"[bold]{info.name}@{info.version}[/bold]")
+    print_text(info.description)
+    print_text(
+        f"{info.rows:,} rows and {info.bytes:,} bytes in {_files(info.files)}, at {info.uri}"
+    )
     print_table("Columns", columns, empty="none")
 
 
@@ -92,9 +117,8 @@ def history(
 ) -> None:
     """List a table's versions, newest first."""
     from mlops_assets.cli.output import print_json, print_table
-    from mlops_assets.lake import TableName
 
-    commits = _lake().history(TableName.parse(table), limit)
+    commits = _lake().history(_table(table), limit)
     rows = [
         {
             "version": commit.version,
@@ -118,9 +142,8 @@ def restore(
 ) -> None:
     """Make an earlier version the current one. It is a new commit, so it can be undone."""
     from mlops_assets.cli.output import console
-    from mlops_assets.lake import TableName
 
-    name = TableName.parse(table)
+    name = _table(table)
     commit = _lake().restore(name, version)
     console.print(f"{name} is now version {commit.version}, with the rows of version {version}")
 
@@ -129,13 +152,12 @@ def restore(
 def compact(table: TableArgument) -> None:
     """Rewrite many small files into few large ones."""
     from mlops_assets.cli.output import console
-    from mlops_assets.lake import TableName
 
-    lake, name = _lake(), TableName.parse(table)
+    lake, name = _lake(), _table(table)
     before = lake.describe(name).files
     commit = lake.compact(name)
     if commit is None:
-        console.print(f"{name} has {before} files; nothing to compact")
+        console.print(f"{name} has {_files(before)}; nothing to compact")
     else:
         console.print(f"{name} went from {before} to {lake.describe(name).files} files")
 
@@ -151,13 +173,12 @@ def vacuum(
         bool, typer.Option(help="Delete; without it, only say what would go.")
     ] = False,
 ) -> None:
-    """Delete files that no version needs which is recent or pinned by a model."""
+    """Delete files that only old versions need, and none that a model pins."""
     from mlops_assets.cli.output import console
-    from mlops_assets.lake import TableName
 
-    name = TableName.parse(table)
+    name = _table(table)
     report = _lake().vacuum(name, timedelta(days=retention_days), dry_run=not delete)
     verb = "deleted" if delete else "would delete"
-    console.print(f"{name}: {verb} {len(report.files)} files")
+    console.print(f"{name}: {verb} {_files(len(report.files))}")
     if report.pinned_versions:
         console.print(f"kept for models: versions {list(report.pinned_versions)}")

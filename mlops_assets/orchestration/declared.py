@@ -1,7 +1,8 @@
 """What all components share: their attributes are one Pydantic model, taken as it is.
 
 Dagster's own `Resolvable` derives such a model from the component. Ours exist before it, because
-the plain packages validate the same declarations without Dagster.
+the plain packages validate the same declarations without Dagster. What is said when a ``defs.yaml``
+is wrong is in `mlops_assets.orchestration.defs_files`.
 """
 
 from typing import ClassVar, Generic, Self, TypeVar

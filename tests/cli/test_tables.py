@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mlops_assets.lake import Lake, TableVersion
-from tests.cli.conftest import ORDERS, Run
+from tests.cli.conftest import ORDERS, Run, orders
 
 
 def test_list_names_rows_and_version(run: Run) -> None:
@@ -48,6 +48,24 @@ def test_history_lists_the_newest_first(run: Run) -> None:
     assert "batch=third" in commits[0]["metadata"]
     one = json.loads(run("tables", "history", "raw/orders", "--limit", "1", "--json").stdout)
     assert [commit["version"] for commit in one] == [2]
+
+
+def test_a_pipe_gets_all_of_a_long_history(run: Run, lake: Lake) -> None:
+    note = "x" * 300
+    lake.append(ORDERS, orders((4, 40.0)), metadata={"note": note})
+    assert f"note={note}" in run("tables", "history", "raw/orders").stdout
+
+
+def test_a_version_where_none_belongs_is_refused_with_what_to_do(run: Run) -> None:
+    for arguments in (
+        ("history", "raw/orders@1"),
+        ("restore", "raw/orders@1", "--version", "1"),
+    ):
+        refused = run("tables", *arguments)
+        assert refused.returncode == 1
+        assert "'raw/orders@1' names a version" in refused.stderr
+        assert "`mlops tables show raw/orders@1`" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_restore_brings_an_earlier_version_back_as_a_new_one(run: Run, lake: Lake) -> None:
