@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from mlops_assets.ingestion import Loads
     from mlops_assets.orchestration.health import AssetHealth
     from mlops_assets.registry import Registry
     from mlops_assets.settings import Settings
@@ -58,11 +59,14 @@ class Status:
         State of each model family.
     assets
         State of each asset.
+    loads
+        How complete each declared raw table is.
     """
 
     tables: Sequence[Mapping[str, Any]]
     families: Sequence[FamilyStatus]
     assets: "Sequence[AssetHealth]"
+    loads: "Sequence[Loads]"
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -76,7 +80,7 @@ def read_status(settings: "Settings") -> Status:
     """Gather the state of this deployment from the lake, the registry and Dagster."""
     from mlops_assets.definitions import build_defs
     from mlops_assets.lake import Lake
-    from mlops_assets.orchestration.health import assets_health
+    from mlops_assets.orchestration.health import assets_health, raw_table_loads
     from mlops_assets.registry import Registry
 
     lake = Lake.from_settings(settings)
@@ -86,7 +90,10 @@ def read_status(settings: "Settings") -> Status:
     ]
     registry = Registry.from_settings(settings, lake)
     families = [_family_status(registry, family, settings) for family in registry.families()]
-    return Status(tables, families, assets_health(build_defs(settings), settings))
+    defs = build_defs(settings)
+    return Status(
+        tables, families, assets_health(defs, settings, lake), raw_table_loads(defs, lake)
+    )
 
 
 def _family_status(registry: "Registry", family: str, settings: "Settings") -> FamilyStatus:
@@ -119,25 +126,63 @@ def print_status(found: Status, *, as_json: bool) -> None:
     from mlops_assets.cli.output import console, print_json, print_table
 
     if as_json:
-        print_json(asdict(found))
+        told = [
+            {**asdict(table), "table": str(table.table), "told": table.lines()}
+            for table in found.loads
+        ]
+        print_json({**asdict(found), "loads": told})
         return
     print_table("Tables", found.tables, empty="none yet; `mlops demo` makes them")
     for family in found.families:
         _print_family(family)
-    made = [asset for asset in found.assets if asset.materialised_at]
-    stale = [asset.asset for asset in found.assets if asset.freshness == "FAIL"]
-    checks = sum(asset.checks for asset in found.assets)
-    unevaluated = sum(asset.unevaluated_checks for asset in found.assets)
-    failing = [f"{asset.asset}: {name}" for asset in found.assets for name in asset.failing_checks]
-    console.print(f"\nAssets: {len(made)} of {len(found.assets)} materialised, {len(stale)} stale")
-    console.print(f"Checks: {checks - unevaluated} of {checks} evaluated, {len(failing)} failing")
-    for line in failing:
-        console.print(f"  [yellow]![/yellow] {line}", highlight=False)
-    for name in stale:
-        console.print(f"  [yellow]stale[/yellow] {name}", highlight=False)
+    for loads in found.loads:
+        _print_loads(loads)
+    _print_assets(found.assets)
     console.print("\nWhere to look next:")
     console.print("  `mlops up`                      lineage in Dagster's UI, runs in MLflow's")
     console.print('  `mlops sql "from raw.flights"`  the lake in SQL')
+
+
+def _print_loads(loads: "Loads") -> None:
+    lines = loads.lines()
+    if loads.open_quarantine:
+        rows = f"{loads.open_quarantine:,} refused row{'s' * (loads.open_quarantine != 1)}"
+        lines.append(f"{loads.table}: {rows} in quarantine that no later load has replaced")
+    for line in lines:
+        _print_warning(line)
+
+
+def _print_warning(line: str, mark: str = "!") -> None:
+    """Print a line that holds data, in which brackets are no markup."""
+    from mlops_assets.cli.output import console, print_text
+
+    console.print(f"  [yellow]{mark}[/yellow]", end=" ")
+    print_text(line)
+
+
+def _print_assets(assets: "Sequence[AssetHealth]") -> None:
+    from mlops_assets.cli.output import console
+
+    made = [asset for asset in assets if asset.materialised_at]
+    unrecorded = [asset.asset for asset in assets if asset.unrecorded]
+    stale = [asset.asset for asset in assets if asset.freshness == "FAIL"]
+    checks = sum(asset.checks for asset in assets)
+    unevaluated = sum(asset.unevaluated_checks for asset in assets)
+    failing = [(asset.asset, check) for asset in assets for check in asset.failing_checks]
+    console.print(f"\nAssets: {len(made)} of {len(assets)} materialised, {len(stale)} stale")
+    if unrecorded:
+        _print_warning(
+            f"in the lake, but Dagster knows of no run that made them: {', '.join(unrecorded)}; "
+            "their checks and freshness are unknown here until they are materialised"
+        )
+    console.print(f"Checks: {checks - unevaluated} of {checks} evaluated, {len(failing)} failing")
+    for asset, check in failing:
+        told = (
+            f"{asset}: {check.name}: {check.reason}" if check.reason else f"{asset}: {check.name}"
+        )
+        _print_warning(told, mark=check.severity)
+    for name in stale:
+        _print_warning(name, mark="stale")
 
 
 def _print_family(family: FamilyStatus) -> None:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlops_assets.ingestion.attempts import ATTEMPTS, Attempt, Outcome, failure_reason
     from mlops_assets.ingestion.errors import (
         DeclarationError,
         FileRefusal,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         SourceUnavailableError,
     )
     from mlops_assets.ingestion.ingesting import Ingestion, ingest
+    from mlops_assets.ingestion.loads import OPEN_QUARANTINE, Loads, Shortfall, table_loads
     from mlops_assets.ingestion.sources import (
         SOURCES,
         CallableSource,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from mlops_assets.ingestion.staging import PROVENANCE, SourceFile, Staged, stage
 
 _MODULES = {
+    "attempts": ("ATTEMPTS", "Attempt", "Outcome", "failure_reason"),
     "errors": (
         "DeclarationError",
         "FileRefusal",
@@ -43,21 +46,28 @@ _MODULES = {
         "SourceUnavailableError",
     ),
     "ingesting": ("Ingestion", "ingest"),
+    "loads": ("OPEN_QUARANTINE", "Loads", "Shortfall", "table_loads"),
     "sources": ("SOURCES", "CallableSource", "FileSource", "Source", "SqlSource"),
     "staging": ("PROVENANCE", "SourceFile", "Staged", "stage"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "ATTEMPTS",
+    "OPEN_QUARANTINE",
     "PROVENANCE",
     "SOURCES",
+    "Attempt",
     "CallableSource",
     "DeclarationError",
     "FileRefusal",
     "FileSource",
     "Ingestion",
     "IngestionError",
+    "Loads",
+    "Outcome",
     "ScratchError",
+    "Shortfall",
     "Source",
     "SourceChangedError",
     "SourceFile",
@@ -66,8 +76,10 @@ __all__ = [
     "SourceUnavailableError",
     "SqlSource",
     "Staged",
+    "failure_reason",
     "ingest",
     "stage",
+    "table_loads",
 ]
 
 

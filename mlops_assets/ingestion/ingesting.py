@@ -2,7 +2,7 @@
 
 The order of steps makes a kill at any moment harmless: until the one commit that publishes, the
 table is at its old version, and a batch that is read again has the same id, under which quarantine
-and append know it.
+and append know it. What came of it is recorded as an attempt, whatever it was.
 """
 
 import hashlib
@@ -14,6 +14,14 @@ from pathlib import Path
 
 import duckdb
 
+from mlops_assets.ingestion.attempts import (
+    Attempt,
+    Outcome,
+    bounds,
+    mode_name,
+    record,
+    recorded_failure,
+)
 from mlops_assets.ingestion.errors import SourceRefusedError
 from mlops_assets.ingestion.scratch import scratch_folder
 from mlops_assets.ingestion.sources import CallableSource, FileSource, SqlSource
@@ -120,16 +128,65 @@ def ingest(
     LakeError
         If the lake cannot be written; the table is as it was.
     """
+    with recorded_failure(lake, table, mode, metadata):
+        done = _ingest(
+            lake,
+            source,
+            contract,
+            table,
+            mode=mode,
+            root=root,
+            policy=policy,
+            derived=derived or {},
+            window=mode if isinstance(mode, Window) else window,
+            metadata=metadata,
+            allow_schema_change=allow_schema_change,
+            loaded_at=loaded_at or datetime.now(UTC),
+        )
+    start, end = bounds(mode)
+    record(
+        lake,
+        Attempt(
+            table=table,
+            mode=mode_name(mode),
+            outcome=Outcome.published,
+            reason="",
+            attempted_at=datetime.now(UTC),
+            window_start=start,
+            window_end=end,
+            batch_id=done.batch_id,
+            sources=[file.uri for file in done.files if not file.known],
+            rows_read=done.publication.report.rows,
+            refused_rows=done.publication.quarantined,
+            table_version=lake.version(table),
+            metadata=metadata,
+        ),
+    )
+    return done
+
+
+def _ingest(
+    lake: Lake,
+    source: FileSource | SqlSource | CallableSource,
+    contract: type[Contract],
+    table: TableName,
+    *,
+    mode: Mode,
+    root: Path,
+    policy: AuditPolicy | None,
+    derived: Mapping[str, str],
+    window: Window | None,
+    metadata: Mapping[str, str] | None,
+    allow_schema_change: bool,
+    loaded_at: datetime,
+) -> Ingestion:
     appends = mode == "append" and lake.exists(table)
-    at = loaded_at or datetime.now(UTC)
-    if isinstance(mode, Window):
-        window = mode
     wanted = columns(contract)
     recipe = {
         "table": str(table),
         "reading": source.model_dump(mode="json", include=_READING),
         "contract": contract_hash(contract),
-        "derived": dict(derived or {}),
+        "derived": dict(derived),
         "window": None if window is None else str(window),
     }
     with (
@@ -144,13 +201,13 @@ def ingest(
                 root=root,
                 scratch=scratch,
                 window=window,
-                derived=derived or {},
-                loaded_at=at,
+                derived=derived,
+                loaded_at=loaded_at,
                 ignore_other_columns=schema_of(contract).strict == "filter",
                 known=_published(con, table) if appends else (),
             )
         except SourceRefusedError as error:
-            raise _quarantined(lake, table, error, recipe, at) from error
+            raise _quarantined(lake, table, error, recipe, loaded_at) from error
         batch_id = _batch_id(recipe, [(file.uri, file.sha256) for file in staged.files])
         publication = publish(
             lake,

@@ -217,7 +217,7 @@ def _events(
     """Report the published models first, so that the checks attach to these materialisations."""
     for model in outcome.models:
         if model.status is ModelStatus.published:
-            yield _materialization(platform, project, model)
+            yield _materialization(context, platform, project, model)
     selected_checks = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
     for test in outcome.tests:
         spec = check_specs.get(test.unique_id)
@@ -226,22 +226,27 @@ def _events(
 
 
 def _materialization(
-    platform: Platform, project: DbtProject, outcome: ModelOutcome
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    project: DbtProject,
+    outcome: ModelOutcome,
 ) -> dg.MaterializeResult[None]:
     if outcome.commit is None:
         raise ValueError(f"{outcome.model.table} was published without a commit")
     origins = column_lineage(platform.lake, project, outcome.model.unique_id, outcome.compiled_sql)
+    key = asset_metadata.asset_key(outcome.model.table)
+    lineage = asset_metadata.column_lineage(
+        {
+            column: [(origin.table, origin.column) for origin in found]
+            for column, found in origins.items()
+        }
+    )
+    asset_metadata.say_once(context, key, {"dagster/column_lineage": lineage})
     return dg.MaterializeResult(
-        asset_key=asset_metadata.asset_key(outcome.model.table),
+        asset_key=key,
         metadata={
             **asset_metadata.table_metadata(
                 platform.lake, outcome.model.table, outcome.commit.version
-            ),
-            "dagster/column_lineage": asset_metadata.column_lineage(
-                {
-                    column: [(origin.table, origin.column) for origin in found]
-                    for column, found in origins.items()
-                }
             ),
             "rows_built": outcome.rows,
             "seconds": round(outcome.seconds, 3),

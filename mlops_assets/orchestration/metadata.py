@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from mlops_assets.lake import Lake, TableName
+from mlops_assets.orchestration.daily import run_window
 
 Metadata = dict[str, Any]
 
@@ -76,6 +77,16 @@ def column_lineage(origins: Mapping[str, Iterable[tuple[TableName, str]]]) -> dg
             for column, pairs in origins.items()
         }
     )
+
+
+def say_once(context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Metadata) -> None:
+    """Attach metadata that is the same for all partitions of a run to the newest one only.
+
+    Dagster writes an event for each partition and the UI shows the newest: a year in one run would
+    store the same column lineage 365 times.
+    """
+    newest = context.partition_keys[-1] if run_window(context) else None
+    context.add_asset_metadata(metadata, asset_key=key, partition_key=newest)
 
 
 def picture(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:

@@ -16,8 +16,16 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mlops_assets.ingestion import IngestionError, Source, SourceRefusedError, ingest
-from mlops_assets.lake import TableName, Window
+from mlops_assets.ingestion import (
+    Ingestion,
+    IngestionError,
+    Source,
+    SourceRefusedError,
+    failure_reason,
+    ingest,
+    table_loads,
+)
+from mlops_assets.lake import Lake, LakeError, TableName, Window
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.daily import Days, run_window
 from mlops_assets.orchestration.declared import DeclaredComponent
@@ -27,8 +35,11 @@ from mlops_assets.quality import (
     AuditReport,
     BatchRefused,
     Contract,
+    Failure,
+    QualityError,
     columns,
     contract_hash,
+    keys,
 )
 from mlops_assets.quality.contract_rules import Kind, rules
 from mlops_assets.quality.policy import Mode
@@ -88,6 +99,13 @@ class RawTableDeclaration(BaseModel):
         le=1,
         description="Share of rows that may go to quarantine before the whole batch does.",
     )
+    min_rows: int | None = Field(
+        default=None,
+        ge=0,
+        description="Fewest rows a batch may have. Absent: a batch is refused if it would leave a "
+        "day that has rows (of a snapshot: the table) without any. `0` says that empty is right.",
+        examples=[1000],
+    )
     fail_after: timedelta = Field(
         default=timedelta(days=2),
         description="Age of the last materialisation at which the table counts as stale.",
@@ -118,9 +136,13 @@ class RawTable(DeclaredComponent[RawTableDeclaration]):
         Raises
         ------
         ValueError
-            If the contract cannot be imported or is none.
+            If the contract cannot be imported, or lacks the column of the daily partitions.
+        TypeError
+            If it is no contract.
         """
         contract = import_contract(self.declaration.contract)
+        if isinstance(self.declaration.load, DailyLoad):
+            _check_day_column(self.declaration.load.column, contract)
         asset = _raw_asset(self.declaration, contract, project_root)
         cron = self.declaration.schedule
         schedules = [_schedule(self.declaration, cron, asset)] if cron else []
@@ -156,16 +178,36 @@ def import_contract(path: str) -> type[Contract]:
     return contract
 
 
+def _check_day_column(name: str, contract: type[Contract]) -> None:
+    """Refuse a ``load.column`` that the contract lacks, or that says no day."""
+    types = {column.name: column.duckdb_type for column in columns(contract)}
+    days = [column for column, type_ in types.items() if type_.startswith(_DAY_TYPES)]
+    allowed = f"Columns of {contract.__name__} that do: {', '.join(days) or 'none'}."
+    if name not in types:
+        raise ValueError(
+            f"load.column {name!r} is no column of the contract, so no row says its day. {allowed}"
+        )
+    if name not in days:
+        raise ValueError(
+            f"load.column {name!r} has type {types[name]}, which says no day; it must be a date or "
+            f"a timestamp. {allowed}"
+        )
+
+
+_DAY_TYPES = ("DATE", "TIMESTAMP")
+_DAYS = "days"
 _CHECKS = {
     "schema": "The columns of the contract are there, no others, and every value has its type.",
     "keys": "No two rows share a key.",
     "values": "Every value keeps the rules of its column.",
     "volume": "Rows came, and no larger share of them went to quarantine than is declared.",
+    _DAYS: "Every day from the first to the last that was tried is loaded, and newly so.",
 }
 _CHECK_OF_KIND = {
     Kind.structure: "schema",
     Kind.readable: "schema",
     Kind.key: "keys",
+    Kind.published_key: "keys",
     Kind.window: "values",
     Kind.not_null: "values",
     Kind.finite: "values",
@@ -200,40 +242,28 @@ def _raw_asset(
             )
         ],
         check_specs=[
-            dg.AssetCheckSpec(name=name, asset=key, description=description, blocking=True)
+            # A day that is missing is no reason to keep the others from whoever reads them.
+            dg.AssetCheckSpec(name=name, asset=key, description=description, blocking=name != _DAYS)
             for name, description in _CHECKS.items()
+            if name != _DAYS or daily
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
         required_resource_keys={RESOURCE_KEY},
     )
     def raw_table(context: dg.AssetExecutionContext) -> Iterator[Any]:
         platform: Platform = getattr(context.resources, RESOURCE_KEY)
-        window = run_window(context)
-        try:
-            outcome = ingest(
-                platform.lake,
-                declaration.source,
-                contract,
-                table,
-                mode=_mode(declaration, window),
-                policy=AuditPolicy(max_refused_share=declaration.max_refused_share),
-                derived=declaration.derived,
-                root=project_root,
-                metadata={"dagster_run": context.run.run_id},
-            )
-        except BatchRefused as refusal:
-            yield from _check_results(key, contract, refusal.report, batch_refused=True)
-            raise dg.Failure(str(refusal), allow_retries=False) from refusal
-        except SourceRefusedError as refusal:
-            yield _unreadable(key, refusal)
-            raise dg.Failure(str(refusal), allow_retries=False) from refusal
-        except IngestionError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        outcome = _ingested(declaration, contract, platform, project_root, context)
+        if not isinstance(outcome, Ingestion):
+            yield from _failed_checks(key, contract, outcome)
+            if daily and not isinstance(outcome, LakeError):
+                yield _days_check(key, platform.lake, table)
+            raise _failure(outcome)
         publication = outcome.publication
+        version = platform.lake.version(table)
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
-                **asset_metadata.table_metadata(platform.lake, table, platform.lake.version(table)),
+                **asset_metadata.table_metadata(platform.lake, table, version),
                 "rows_read": publication.report.rows,
                 "rows_refused": publication.quarantined,
                 "source_files": asset_metadata.records_table(
@@ -242,11 +272,43 @@ def _raw_asset(
                 )
                 or "none: not read from files",
             },
-            data_version=dg.DataVersion(str(platform.lake.version(table))),
+            data_version=dg.DataVersion(str(version)),
         )
         yield from _check_results(key, contract, publication.report, batch_refused=False)
+        if daily:
+            yield _days_check(key, platform.lake, table)
 
     return raw_table
+
+
+def _ingested(
+    declaration: RawTableDeclaration,
+    contract: type[Contract],
+    platform: Platform,
+    project_root: Path,
+    context: dg.AssetExecutionContext,
+) -> Ingestion | IngestionError | QualityError | LakeError:
+    """Return what was ingested, or what prevented it.
+
+    An error is returned, so that the step can report its checks and fail with one message, without
+    the chain of tracebacks that would be the context of an error raised where it was caught.
+    """
+    try:
+        return ingest(
+            platform.lake,
+            declaration.source,
+            contract,
+            TableName.parse(declaration.table),
+            mode=_mode(declaration, run_window(context)),
+            policy=AuditPolicy(
+                max_refused_share=declaration.max_refused_share, min_rows=declaration.min_rows
+            ),
+            derived=declaration.derived,
+            root=project_root,
+            metadata={"dagster_run": context.run.run_id},
+        )
+    except (IngestionError, QualityError, LakeError) as error:
+        return error
 
 
 def _mode(declaration: RawTableDeclaration, window: tuple[date, date] | None) -> Mode:
@@ -260,36 +322,29 @@ def _mode(declaration: RawTableDeclaration, window: tuple[date, date] | None) ->
 def _check_results(
     key: dg.AssetKey, contract: type[Contract], report: AuditReport, *, batch_refused: bool
 ) -> Iterator[dg.AssetCheckResult]:
-    """Sum the rules up into the four checks of a raw table, with the failing rows beside each.
+    """Sum the rules up into four checks of a raw table, with the failing rows beside each.
 
     Rows that went to quarantine while the rest was published are a warning; a refused batch is an
     error.
     """
-    # The window of a batch is no part of its contract; `rules` names that rule only when asked.
+    # What a batch must be beside its contract, `rules` names only when asked.
     check_of_rule = {
-        rule.name: _CHECK_OF_KIND[rule.kind] for rule in rules(contract, window="the window")
+        rule.name: _CHECK_OF_KIND[rule.kind]
+        for rule in rules(contract, window="the window", published_keys=keys(contract))
     }
-    for name in _CHECKS:
+    for name in (name for name in _CHECKS if name != _DAYS):
         # What is no rule of the contract is a bound on the batch as a whole.
         judged = [c for c in report.checks if check_of_rule.get(c.name, "volume") == name]
         failed = [check for check in judged if not check.passed]
         samples = asset_metadata.records_table(
-            {
-                "row": failure.source_row,
-                "column": failure.column,
-                "value": failure.value,
-                "rule": failure.rule,
-                "source": failure.source,
-            }
-            for check in failed
-            for failure in check.samples
+            _sample(failure) for check in failed for failure in check.samples
         )
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name=name,
             passed=not failed,
             severity=dg.AssetCheckSeverity.ERROR if batch_refused else dg.AssetCheckSeverity.WARN,
-            description="; ".join(f"{c.rule}: broken {c.failures} times" for c in failed) or None,
+            description="; ".join(check.told for check in failed) or None,
             metadata={
                 "rules": len(judged),
                 "failures": sum(check.failures for check in failed),
@@ -300,15 +355,86 @@ def _check_results(
         )
 
 
-def _unreadable(key: dg.AssetKey, refusal: SourceRefusedError) -> dg.AssetCheckResult:
-    refusals = asset_metadata.records_table(asdict(refused) for refused in refusal.refusals)
+def _failed_checks(
+    key: dg.AssetKey, contract: type[Contract], error: Exception
+) -> Iterator[dg.AssetCheckResult]:
+    """Turn red what an attempt that published nothing says about the table."""
+    if isinstance(error, BatchRefused):
+        yield from _check_results(key, contract, error.report, batch_refused=True)
+        return
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        # Without a source that can be read, no rows came.
+        check_name="schema" if isinstance(error, SourceRefusedError) else "volume",
+        passed=False,
+        description=failure_reason(error),
+        metadata=_failure_metadata(error),
+    )
+
+
+def _days_check(key: dg.AssetKey, lake: Lake, table: TableName) -> dg.AssetCheckResult:
+    """Say which days are not loaded, whatever the day of this run: a check is of the asset."""
+    found = table_loads(lake, table)
+    shortfalls = asset_metadata.records_table(
+        {
+            "first": shortfall.first,
+            "last": shortfall.last,
+            "outcome": shortfall.outcome,
+            "reason": shortfall.reason,
+            "earlier rows published": shortfall.kept,
+        }
+        for shortfall in found.shortfalls
+    )
     return dg.AssetCheckResult(
         asset_key=key,
-        check_name="schema",
-        passed=False,
-        description=str(refusal),
-        metadata={"refusals": refusals} if refusals else {},
+        check_name=_DAYS,
+        passed=not found.shortfalls,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(found.lines()) or None,
+        metadata={
+            "days": found.days,
+            "days_short": sum(shortfall.days for shortfall in found.shortfalls),
+            "open_quarantine": found.open_quarantine,
+            **({"shortfalls": shortfalls} if shortfalls else {}),
+        },
     )
+
+
+def _failure(error: Exception) -> dg.Failure:
+    """Return the one block that the log and the UI show: the message, and tables beside it."""
+    notes = getattr(error, "__notes__", [])
+    return dg.Failure(
+        "\n".join([str(error), *notes]), metadata=_failure_metadata(error), allow_retries=False
+    )
+
+
+def _failure_metadata(error: Exception) -> dict[str, Any]:
+    if isinstance(error, BatchRefused):
+        report = error.report
+        tables = {
+            "rules": asset_metadata.records_table(
+                {"rule": check.told, "failures": check.failures} for check in report.broken
+            ),
+            "samples": asset_metadata.records_table(
+                map(_sample, report.failures(AuditPolicy().samples))
+            ),
+        }
+        facts = {"quarantine": error.quarantine, "batch_id": error.batch_id}
+        return {**facts, **{name: table for name, table in tables.items() if table}}
+    if isinstance(error, SourceRefusedError):
+        refusals = asset_metadata.records_table(asdict(refused) for refused in error.refusals)
+        return {"refusals": refusals} if refusals else {}
+    return {"error": type(error).__name__}
+
+
+def _sample(failure: Failure) -> dict[str, Any]:
+    return {
+        "row": failure.source_row if failure.source_row is not None else failure.row,
+        "column": failure.column,
+        "value": failure.value,
+        "rule": failure.rule,
+        "source": failure.source,
+    }
 
 
 def _contract_schema(contract: type[Contract]) -> dg.TableSchema:

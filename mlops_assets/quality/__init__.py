@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlops_assets.quality.contract_rules import Kind, Rule, rules
     from mlops_assets.quality.errors import BatchRefused, ContractError, QualityError
     from mlops_assets.quality.policy import AuditPolicy, Mode
+    from mlops_assets.quality.publications import PublishedBatch, published_batches
     from mlops_assets.quality.publishing import Publication, publish
     from mlops_assets.quality.quarantine import (
         QUARANTINE_SCHEMA,
@@ -52,6 +53,7 @@ _MODULES = {
     ),
     "errors": ("BatchRefused", "ContractError", "QualityError"),
     "policy": ("AuditPolicy", "Mode"),
+    "publications": ("PublishedBatch", "published_batches"),
     "publishing": ("Publication", "publish"),
     "quarantine": (
         "QUARANTINE_SCHEMA",
@@ -80,6 +82,7 @@ __all__ = [
     "Kind",
     "Mode",
     "Publication",
+    "PublishedBatch",
     "QualityError",
     "QuarantineCount",
     "Reason",
@@ -93,6 +96,7 @@ __all__ = [
     "contract_hash",
     "keys",
     "publish",
+    "published_batches",
     "quarantine_batch",
     "quarantine_counts",
     "quarantine_name",

@@ -15,6 +15,7 @@ import ibis.expr.types as ir
 
 from mlops_assets.lake import Window
 from mlops_assets.lake.schemas import literal, quoted
+from mlops_assets.quality.published import Published
 
 PROVENANCE = ("_source", "_source_hash", "_source_row", "_loaded_at")
 """Columns of a staged relation that say where a row came from; they are published."""
@@ -44,12 +45,15 @@ class Batch:
         The view `VIEW` over the relation, with the helper columns.
     window
         The window that rows must lie in, or None.
+    published
+        The table the batch goes to, where there is one and the batch must agree with it.
     """
 
     con: duckdb.DuckDBPyConnection
     backend: Any
     table: ir.Table
     window: Window | None
+    published: Published | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,7 +110,12 @@ class Batch:
 
 
 @contextmanager
-def opened(con: duckdb.DuckDBPyConnection, relation: str, window: Window | None) -> Iterator[Batch]:
+def opened(
+    con: duckdb.DuckDBPyConnection,
+    relation: str,
+    window: Window | None,
+    published: Published | None = None,
+) -> Iterator[Batch]:
     """Put the view over a relation, and take it away at the end.
 
     Parameters
@@ -118,6 +127,8 @@ def opened(con: duckdb.DuckDBPyConnection, relation: str, window: Window | None)
         it is read.
     window
         The half-open window rows must lie in, or None.
+    published
+        The table the batch goes to, as its session sees it; None where there is none.
     """
     found = {row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
     extra = [f"row_number() OVER () AS {ROW}"]
@@ -136,7 +147,7 @@ def opened(con: duckdb.DuckDBPyConnection, relation: str, window: Window | None)
     ).fetchall()
     try:
         backend = ibis.duckdb.from_connection(con)
-        yield Batch(con, backend, backend.table(VIEW), window)
+        yield Batch(con, backend, backend.table(VIEW), window, published)
     finally:
         con.execute(f"DROP VIEW IF EXISTS {VIEW}")
         con.execute(f"SET python_enable_replacements = {replacements}")

@@ -7,7 +7,7 @@ dictionary speak of the same rule. How rules are evaluated is `evaluation.py`.
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -29,6 +29,7 @@ class Kind(StrEnum):
     finite = "finite"
     check = "check"
     key = "key"
+    published_key = "published_key"
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,19 @@ STRUCTURE = Rule(
 READABLE = Rule(
     "readable",
     None,
-    "readable as its column's type",
-    "Every value of the source could be read as its column's type.",
+    "readable as declared",
+    "Every value of the source could be read as its column's type, and lies in the period of its "
+    "file.",
     Kind.readable,
 )
 
 
-def rules(contract: type[Contract], *, window: str | None = None) -> tuple[Rule, ...]:
+def rules(
+    contract: type[Contract],
+    *,
+    window: str | None = None,
+    published_keys: Sequence[tuple[str, ...]] = (),
+) -> tuple[Rule, ...]:
     """Return every rule of ``contract``.
 
     Parameters
@@ -88,6 +95,8 @@ def rules(contract: type[Contract], *, window: str | None = None) -> tuple[Rule,
     window
         The half-open window that a windowed batch must stay inside, in words; None where the table
         is not published by window.
+    published_keys
+        Keys of the contract by which a batch is also compared with the rows that stay published.
 
     Returns
     -------
@@ -95,6 +104,11 @@ def rules(contract: type[Contract], *, window: str | None = None) -> tuple[Rule,
         Structure first, then column by column, then keys, then rules on whole rows or tables.
     """
     found = [STRUCTURE, READABLE, *_column_rules(contract), *_key_rules(contract)]
+    for key in published_keys:
+        named = ", ".join(key)
+        sentence = f"No row has the same {named} as a row that stays published."
+        words = "unique key among the published rows"
+        found.append(Rule("published_key", named, words, sentence, Kind.published_key))
     if window is not None:
         sentence = "Every row lies inside the window that the batch replaces."
         found.append(Rule("inside_window", None, window, sentence, Kind.window))

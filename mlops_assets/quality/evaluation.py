@@ -14,6 +14,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 from ibis.common.exceptions import IbisError
 
+from mlops_assets.lake import Window
 from mlops_assets.lake.schemas import quoted
 from mlops_assets.quality.batch import INSIDE, REFUSALS, UNREADABLE, UNREADABLE_COLUMNS, VIEW, Batch
 from mlops_assets.quality.contract import Contract, keys, schema_of
@@ -45,12 +46,16 @@ class RowRule:
         The columns it looks at.
     broken
         The flag's expression; None for a key, which needs the whole relation.
+    place
+        The column that says where the published row stands which has the same key; None for every
+        other rule.
     """
 
     rule: Rule
     flag: str
     columns: tuple[str, ...]
     broken: ir.BooleanColumn | None
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,16 @@ class Evaluation:
         self.batch_rules: list[BatchRule] = []
         self.pandera_rules: list[PanderaRule] = []
         key_columns = iter(keys(contract))
+        published_keys = iter(_published_keys(batch, contract))
         present = [name for name in schema_of(contract).columns if name in batch.columns]
         self._table = batch.table.select(present)  # checks see the contract's columns alone
         for number, rule in enumerate(self.rules):
             flag = f"__broken_{number}"
             if rule.kind is Kind.key:
                 self.row_rules.append(RowRule(rule, flag, next(key_columns), None))
+            elif rule.kind is Kind.published_key:
+                place = f"__place_{number}"
+                self.row_rules.append(RowRule(rule, flag, next(published_keys), None, place))
             elif rule.column is not None and rule.column not in present:
                 continue  # an optional column that this batch does not have
             elif rule.check is not None:
@@ -131,7 +140,7 @@ class Evaluation:
         """Compile a rule that Pandera has as code of its own, or that is not Pandera's."""
         table, window = self.batch.table, self.batch.window
         if rule.kind is Kind.window and window is not None:
-            self.row_rules.append(RowRule(rule, flag, (window.column,), ~table[INSIDE]))
+            self.row_rules.append(RowRule(rule, flag, (window.column,), self._outside(window)))
         elif rule.kind is Kind.readable and self.batch.is_staged:
             self.row_rules.append(RowRule(rule, flag, (), table[UNREADABLE]))
         elif rule.kind is Kind.finite and rule.column is not None:
@@ -139,6 +148,18 @@ class Evaluation:
             self.row_rules.append(RowRule(rule, flag, (rule.column,), infinite))
         elif rule.kind is Kind.not_null and rule.column is not None:
             self.row_rules.append(RowRule(rule, flag, (rule.column,), self._null(rule.column)))
+
+    def _outside(self, window: Window) -> ir.BooleanColumn:
+        """Return which rows lie outside the window, unless another rule says why already.
+
+        A value that is not there, or could not be read, is in no window.
+        """
+        outside = ~self.batch.table[INSIDE]
+        if any(r.kind is Kind.not_null and r.column == window.column for r in self.rules):
+            outside &= self.batch.table[window.column].notnull()
+        if self.batch.is_staged:
+            outside &= ~self.batch.table[UNREADABLE_COLUMNS].contains(window.column)
+        return outside
 
     def _null(self, name: str) -> ir.BooleanColumn:
         """Return null as Pandera's ibis backend understands it: NaN counts too.
@@ -248,13 +269,39 @@ class Evaluation:
                 raise self._crashed(compiled.rule, error) from error
 
     def _duplicates(self, key: RowRule) -> int:
-        """Return how many rows share their key with another row."""
+        """Return how many rows share their key with another row, of the batch or published."""
         names = ", ".join(map(quoted, key.columns))
+        if key.place is not None:
+            self._find_published(key)
+            query = f"SELECT count(*) FROM {VIEW} SEMI JOIN {_found(key)} USING ({names})"
+            return int(self.batch.row(query)[0])
         query = (
             "SELECT coalesce(sum(copies), 0) FROM ("
             f"SELECT count(*) AS copies FROM {VIEW} GROUP BY {names} HAVING count(*) > 1)"
         )
         return int(self.batch.row(query)[0])
+
+    def _find_published(self, key: RowRule) -> None:
+        """Put the keys that the batch shares with rows that stay into a table of the session.
+
+        Only key columns are read to find them. There are none as a rule; where the rows stand is
+        read for those alone.
+        """
+        published = self.batch.published
+        if published is None:
+            raise AssertionError(f"rule {key.rule.name} needs the published table")
+        names = ", ".join(map(quoted, key.columns))
+        self.batch.con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_found(key)} AS SELECT DISTINCT {names}, "
+            f"NULL::VARCHAR AS {key.place} FROM {published.staying} "
+            f"SEMI JOIN (SELECT {names} FROM {VIEW}) USING ({names})"
+        )
+        if self.batch.row(f"SELECT count(*) FROM {_found(key)}")[0]:
+            self.batch.con.execute(
+                f"CREATE OR REPLACE TEMP TABLE {_found(key)} AS "
+                f"SELECT {names}, min({published.place}) AS {key.place} "
+                f"FROM {published.staying} SEMI JOIN {_found(key)} USING ({names}) GROUP BY {names}"
+            )
 
     def _pandera_failures(self, rule: PanderaRule) -> int:
         try:
@@ -291,10 +338,14 @@ class Evaluation:
             table = f"duplicates{key.flag}"
             names = [quoted(name) for name in key.columns]
             same = " AND ".join(f"judged.{n} IS NOT DISTINCT FROM {table}.{n}" for n in names)
-            parts.append(
-                f"{table} AS (SELECT {', '.join(names)}, true AS {key.flag} FROM {VIEW} "
-                f"GROUP BY {', '.join(names)} HAVING count(*) > 1)"
-            )
+            if key.place is None:
+                parts.append(
+                    f"{table} AS (SELECT {', '.join(names)}, true AS {key.flag} FROM {VIEW} "
+                    f"GROUP BY {', '.join(names)} HAVING count(*) > 1)"
+                )
+            else:
+                parts.append(f"{table} AS (SELECT *, true AS {key.flag} FROM {_found(key)})")
+                marks.append(f"{table}.{key.place}")
             marks.append(f"{table}.{key.flag}")
             joins.append(f"LEFT JOIN {table} ON {same}")
         parts.append(f"marked AS (SELECT {', '.join(marks)} FROM judged {' '.join(joins)})")
@@ -303,4 +354,16 @@ class Evaluation:
 
 def rules_for(batch: Batch, contract: type[Contract]) -> tuple[Rule, ...]:
     """Return every rule that a batch is judged by, in report order."""
-    return rules(contract, window=None if batch.window is None else f"inside {batch.window}")
+    return rules(
+        contract,
+        window=None if batch.window is None else f"inside {batch.window}",
+        published_keys=_published_keys(batch, contract),
+    )
+
+
+def _published_keys(batch: Batch, contract: type[Contract]) -> tuple[tuple[str, ...], ...]:
+    return batch.published.free_keys(keys(contract)) if batch.published else ()
+
+
+def _found(key: RowRule) -> str:
+    return f"__published{key.flag}"

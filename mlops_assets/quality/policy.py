@@ -4,7 +4,7 @@ What belongs here: bounds on the batch as a whole, and their verdicts in the rep
 and values belong to the contract.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal, TypeAlias
 
@@ -25,8 +25,9 @@ class AuditPolicy(BaseModel):
     max_refused_share
         Largest share of refused rows, 0 to 1, at which the other rows are still published.
     min_rows
-        Fewest rows a batch may have. By default 1 for a snapshot, which without rows would empty
-        its table, and 0 otherwise: a day may have no events.
+        Fewest rows a batch may have. Absent: as few as it likes, as long as no day (or, in a
+        snapshot, the table) that has published rows would be left without any. 0 says that such
+        an emptying is right.
     max_rows
         Most rows a batch may have.
     max_shrinkage
@@ -45,7 +46,11 @@ class AuditPolicy(BaseModel):
 
 
 def policy_checks(
-    policy: AuditPolicy, report: AuditReport, mode: Mode, published_rows: int | None
+    policy: AuditPolicy,
+    report: AuditReport,
+    *,
+    published_rows: int | None,
+    emptied: Sequence[tuple[str, int]],
 ) -> Iterator[CheckResult]:
     """Judge a batch as a whole.
 
@@ -53,15 +58,16 @@ def policy_checks(
     ----------
     policy, report
         The bounds, and the batch's audit.
-    mode
-        How the batch is to be published.
     published_rows
         Rows of the version that a snapshot replaces; None where there is none.
+    emptied
+        Days, or the table, that the batch would leave without rows, and the rows they have.
 
     Yields
     ------
     CheckResult
-        ``refused_share`` and ``row_count``, and ``shrinkage`` where the policy bounds it.
+        ``refused_share`` and ``row_count``; ``not_emptied`` unless the policy says that emptying is
+        right; ``shrinkage`` where the policy bounds it.
     """
     share = report.refused_share
     verdict = _verdict(
@@ -71,7 +77,7 @@ def policy_checks(
         broken=share > policy.max_refused_share and not report.is_malformed,
     )
     yield replace(verdict, evaluated=not report.is_malformed)
-    low = policy.min_rows if policy.min_rows is not None else int(mode == "snapshot")
+    low = policy.min_rows or 0
     high = policy.max_rows
     allowed = f"at least {low:,} rows" if high is None else f"{low:,} to {high:,} rows"
     yield _verdict(
@@ -80,6 +86,8 @@ def policy_checks(
         f"the batch has {report.rows:,} rows, the policy asks for {allowed}",
         broken=report.rows < low or (high is not None and report.rows > high),
     )
+    if policy.min_rows != 0:
+        yield _not_emptied(emptied, policy.samples)
     if policy.max_shrinkage is not None:
         before = published_rows or 0
         lost = 1 - report.rows / before if before else 0.0
@@ -90,6 +98,27 @@ def policy_checks(
             f"at most {policy.max_shrinkage:.2%} may be missing",
             broken=lost > policy.max_shrinkage,
         )
+
+
+def _not_emptied(emptied: Sequence[tuple[str, int]], samples: int) -> CheckResult:
+    return CheckResult(
+        name="not_emptied",
+        column=None,
+        rule="rows wherever rows are published",
+        description="The batch leaves nothing empty that has published rows.",
+        failures=len(emptied),
+        samples=tuple(
+            Failure(
+                None,
+                None,
+                None,
+                f"{where} has {rows:,} published rows and would be left without any; "
+                "say min_rows: 0 if that is right",
+            )
+            for where, rows in emptied[:samples]
+        ),
+        scope="batch",
+    )
 
 
 def _verdict(name: str, rule: str, told: str, *, broken: bool) -> CheckResult:

@@ -3,9 +3,9 @@
 What belongs here: what happens to a batch once it is judged: refused rows to quarantine, accepted
 rows to the table, or the whole batch to quarantine and the table left as it was.
 
-The order makes a crash harmless. Quarantine is written first, under a transaction of the batch;
-then the table, by one Delta commit. A retry of the same batch finds the first done and does the
-second; nothing is lost and nothing doubled.
+The order makes a crash harmless. Quarantine is written first, where each refused row has one place
+of its own; then the table, by one Delta commit. A retry of the same batch does the first again to
+no effect and does the second; nothing is lost and nothing doubled.
 """
 
 import hashlib
@@ -26,13 +26,15 @@ from mlops_assets.quality.batch import Batch, opened
 from mlops_assets.quality.contract import Contract, arrow_schema
 from mlops_assets.quality.errors import BatchRefused, QualityError
 from mlops_assets.quality.policy import AuditPolicy, Mode, policy_checks
+from mlops_assets.quality.publications import WINDOW, window_metadata
+from mlops_assets.quality.published import published_rows
 from mlops_assets.quality.quarantine import (
     QUARANTINE_SCHEMA,
     Reason,
-    append_refused,
     described,
     quarantine_batch,
     quarantine_name,
+    quarantine_rows,
 )
 from mlops_assets.quality.report import AuditReport
 
@@ -89,7 +91,8 @@ def publish(
 
     A row is refused for any rule it breaks. Of a key that occurs more than once every row is
     refused, also where the rows are alike: nobody can know which one is right, and what comes
-    first is chance.
+    first is chance. A row is refused as well where its key is published already, in a row that
+    stays beside the batch; two batches that are published at the same moment are not compared.
 
     Parameters
     ----------
@@ -120,9 +123,9 @@ def publish(
     Raises
     ------
     BatchRefused
-        When the structure is wrong, a rule on the whole batch is broken, too many rows are refused
-        or there are too few or too many. Every row is then in quarantine, and the table is as it
-        was.
+        When the structure is wrong, a rule on the whole batch is broken, too many rows are refused,
+        there are too few or too many, or a day that has rows would have none. Every row is then in
+        quarantine, and the table is as it was.
     ContractError
         When a check crashes; nothing is written.
     QualityError
@@ -130,11 +133,20 @@ def publish(
     """
     policy = policy or AuditPolicy()
     window = mode if isinstance(mode, Window) else None
-    with opened(con, relation_name, window) as batch:
+    with (
+        published_rows(lake, con, table, mode, batch_id) as published,
+        opened(con, relation_name, window, published) as batch,
+    ):
         judgement = judge(batch, contract, samples=policy.samples)
-        bounded = policy.max_shrinkage is not None and lake.exists(table)
-        published = lake.describe(table).rows if bounded else None
-        verdicts = policy_checks(policy, judgement.report, mode, published)
+        emptied = []
+        if published and judgement.judged and mode != "append":
+            emptied = published.emptied(selection.accepted(*judgement.judged))
+        verdicts = policy_checks(
+            policy,
+            judgement.report,
+            published_rows=published.rows if published else None,
+            emptied=emptied,
+        )
         report = replace(judgement.report, checks=(*judgement.report.checks, *verdicts))
         target = _Target(lake, table, mode, batch_id, dict(metadata or {}), allow_schema_change)
         if judgement.judged is None:
@@ -173,30 +185,35 @@ class _Target:
                 [Reason(_verdict(report))],
                 batch_id=self.batch_id,
                 refused_at=datetime.now(UTC),
+                window=batch.window,
             )
         quarantine = str(quarantine_name(self.table))
         return BatchRefused(self._told(report, quarantine), report, quarantine, self.batch_id)
 
     def quarantine(self, batch: Batch, query: str, rows: int) -> None:
-        """Append what ``query`` selects to the quarantine table, once for each batch."""
-        content = batch.row(
-            # Without the row's number, which may differ where the relation has no order of its own.
-            "SELECT count(*), sum(hash(source, source_hash, reasons, payload)::HUGEINT) "
-            f"FROM ({query})"
-        )
+        """Put what ``query`` selects into the quarantine table, each row once."""
         refused_at = datetime.now(UTC).isoformat()
         data = self._stream(
             batch,
             f"""
             SELECT {literal(str(self.table))} AS table_name, {literal(self.batch_id)} AS batch_id,
                 source, source_hash, source_row,
-                TIMESTAMPTZ {literal(refused_at)} AS refused_at, reasons, payload
+                TIMESTAMPTZ {literal(refused_at)} AS refused_at, reasons, payload,
+                window_start, window_end, {self._row_id(batch)} AS row_id
             FROM ({query})
             """,
             QUARANTINE_SCHEMA,
             rows,
         )
-        append_refused(self.lake, self.table, data, batch_id=self.batch_id, content=repr(content))
+        quarantine_rows(self.lake, self.table, data, batch_id=self.batch_id)
+
+    def _row_id(self, batch: Batch) -> str:
+        """Return the SQL of what a refused row is known by, whatever batch brings it again."""
+        if {"_source", "_source_hash", "_source_row"} <= set(batch.provenance):
+            return "md5(to_json([source, source_hash, source_row::VARCHAR, payload])::VARCHAR)"
+        # Without provenance a row has no number that would be the same in a retry.
+        copy = "row_number() OVER (PARTITION BY payload)"
+        return f"md5(to_json([{literal(self.batch_id)}, payload, {copy}::VARCHAR])::VARCHAR)"
 
     def commit(
         self, batch: Batch, contract: type[Contract], report: AuditReport, query: str
@@ -214,6 +231,8 @@ class _Target:
             "refused_rows": report.refused_rows,
             "sources": _sources(batch.sources()),
         }
+        if batch.window is not None:
+            metadata[WINDOW] = window_metadata(batch.window)
         data = self._stream(batch, query, schema, rows)
         how: dict[str, Any] = {
             "metadata": metadata,

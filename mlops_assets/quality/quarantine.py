@@ -1,17 +1,19 @@
 """The quarantine table beside each table: what an audit refused, with its reasons.
 
-What belongs here: the table's shape, writing to it exactly once, and reading it back. What is
+What belongs here: the table's shape, writing each refused row once, and reading them back. What is
 refused is decided in `publishing.py`, or by ingestion for a file that has no readable rows.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 
 import pyarrow as pa
 
-from mlops_assets.lake import Data, Lake, TableName
+from mlops_assets.lake import Data, Lake, TableExistsError, TableName, Window
 
 _SUFFIX = "__quarantine"
 
@@ -27,13 +29,16 @@ REASON_TYPE = pa.struct(
 QUARANTINE_SCHEMA = pa.schema(
     [
         described("table_name", pa.string(), "Table the row was meant for."),
-        described("batch_id", pa.string(), "Batch that brought it."),
+        described("batch_id", pa.string(), "Batch that brought it last."),
         described("source", pa.string(), "File, query or function it was read from."),
         described("source_hash", pa.string(), "SHA-256 of that source."),
         described("source_row", pa.int64(), "Its row in the source, from 1."),
-        described("refused_at", pa.timestamp("us", "UTC"), "When it was refused."),
+        described("refused_at", pa.timestamp("us", "UTC"), "When it was refused last."),
         described("reasons", pa.list_(REASON_TYPE), "Every rule it broke, with column and value."),
         described("payload", pa.string(), "The row as read, as JSON; null for a whole file."),
+        described("window_start", pa.timestamp("us", "UTC"), "Day it belongs to; null: unknown."),
+        described("window_end", pa.timestamp("us", "UTC"), "End of that day, exclusive."),
+        described("row_id", pa.string(), "What it is known by, whichever batch brings it again."),
     ]
 )
 """Arrow schema of every quarantine table, whatever table it stands beside."""
@@ -97,7 +102,8 @@ def quarantine_batch(
     refused_at: datetime,
     source: str | None = None,
     source_hash: str | None = None,
-) -> int:
+    window: Window | None = None,
+) -> None:
     """Record a file or batch that cannot be read as rows, exactly once.
 
     Parameters
@@ -107,16 +113,14 @@ def quarantine_batch(
     reasons
         Why it was refused; at least one.
     batch_id
-        The batch. The same batch, source and reasons again add nothing.
+        The batch.
     refused_at
         When, with a time zone.
     source, source_hash
-        What was refused, and the SHA-256 of its bytes.
-
-    Returns
-    -------
-    int
-        Rows added: 1, or 0 on a retry.
+        What was refused, and the SHA-256 of its bytes. The same source again, unchanged, is the
+        same entry; without a source, the same batch is.
+    window
+        The window that was to be replaced, for a batch as a whole.
 
     Raises
     ------
@@ -126,6 +130,8 @@ def quarantine_batch(
     listed = [{"column_name": r.column_name, "rule": r.rule, "value": r.value} for r in reasons]
     if not listed:
         raise ValueError(f"nothing is refused without a reason: {table}, source {source}")
+    identity = json.dumps([source or batch_id, source_hash])
+    start, end = (None, None) if window is None else instants(window)
     row = {
         "table_name": str(table),
         "batch_id": batch_id,
@@ -135,48 +141,47 @@ def quarantine_batch(
         "refused_at": refused_at,
         "reasons": listed,
         "payload": None,
+        "window_start": start,
+        "window_end": end,
+        "row_id": hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest(),
     }
-    content = repr((source, source_hash, listed))
-    data = pa.Table.from_pylist([row], schema=QUARANTINE_SCHEMA)
-    return 1 if append_refused(lake, table, data, batch_id=batch_id, content=content) else 0
+    quarantine_rows(
+        lake, table, pa.Table.from_pylist([row], schema=QUARANTINE_SCHEMA), batch_id=batch_id
+    )
 
 
-def append_refused(
-    lake: Lake,
-    table: TableName,
-    data: Data,
-    *,
-    batch_id: str,
-    content: str,
-) -> bool:
-    """Append rows of `QUARANTINE_SCHEMA`, unless this content of this batch is there already.
+def quarantine_rows(lake: Lake, table: TableName, data: Data, *, batch_id: str) -> None:
+    """Put refused rows into quarantine, each once.
+
+    A row that is there already, because a batch brought it before, stays one row and takes the
+    newer batch, time and reasons; what it said before is in the table's history.
 
     Parameters
     ----------
     lake, table
         The table that refused the rows.
     data
-        The rows.
+        Rows of `QUARANTINE_SCHEMA`.
     batch_id
         The batch.
-    content
-        A text that is the same exactly when the rows are, apart from the time of refusal. A retry
-        that finds the same faults adds nothing; one that finds others loses nothing.
-
-    Returns
-    -------
-    bool
-        Whether the rows were added now.
     """
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    commit = lake.append(
-        quarantine_name(table),
-        data,
-        transaction=(f"quarantine/{batch_id}/{digest}", 1),
-        metadata={"batch_id": batch_id},
-        description=f"Rows that the audit of {table} refused, and why.",
-    )
-    return commit is not None
+    name = quarantine_name(table)
+    if not lake.exists(name):
+        description = f"Rows that the audit of {table} refused, and why."
+        with suppress(TableExistsError):  # somebody else was faster, which is as good
+            lake.create(name, QUARANTINE_SCHEMA, description)
+    lake.merge(name, data, keys=["row_id"], metadata={"batch_id": batch_id})
+
+
+def instants(window: Window) -> tuple[datetime, datetime]:
+    """Return a window's bounds as instants; days and local times as they would be in UTC."""
+    return _instant(window.start), _instant(window.end)
+
+
+def _instant(moment: date | datetime) -> datetime:
+    if not isinstance(moment, datetime):
+        return datetime.combine(moment, time.min, tzinfo=UTC)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def read_quarantine(lake: Lake, table: TableName, *, batch_id: str | None = None) -> pa.Table:

@@ -7,10 +7,18 @@ here and nothing is written.
 from collections.abc import Sequence
 
 from mlops_assets.lake.schemas import literal, quoted
-from mlops_assets.quality.batch import REFUSALS, ROW, VIEW, Batch, json_of_row
+from mlops_assets.quality.batch import (
+    INSIDE,
+    REFUSALS,
+    ROW,
+    UNREADABLE_COLUMNS,
+    VIEW,
+    Batch,
+    json_of_row,
+)
 from mlops_assets.quality.contract import columns
 from mlops_assets.quality.contract_rules import Kind
-from mlops_assets.quality.evaluation import Counts, Evaluation, PanderaRule
+from mlops_assets.quality.evaluation import Counts, Evaluation, PanderaRule, RowRule
 from mlops_assets.quality.report import Failure
 
 _VALUE_LENGTH = 200
@@ -33,7 +41,7 @@ def samples(evaluation: Evaluation, counts: Counts, limit: int) -> dict[str, tup
     if broken:
         lists = ", ".join(
             f"min_by({{'row': {ROW}, 'source': {batch.source}, 'source_row': {batch.source_row}, "
-            f"'value': {_value(r.columns)}}}, {batch.key_of_order}, {limit}) FILTER ({r.flag})"
+            f"'value': {_offending(r)}}}, {batch.key_of_order}, {limit}) FILTER ({r.flag})"
             for r in broken
         )
         row = batch.row(f"{evaluation.marked(counts)} SELECT {lists} FROM marked")
@@ -81,11 +89,12 @@ def refused(evaluation: Evaluation, counts: Counts, verdict: str | None = None) 
     Returns
     -------
     str
-        Columns ``source``, ``source_hash``, ``source_row``, ``reasons`` and ``payload``.
+        Columns ``source``, ``source_hash``, ``source_row``, ``reasons``, ``payload``, and the part
+        of the window that the row belongs to as ``window_start`` and ``window_end``: its day.
     """
     reasons = ", ".join(
         f"CASE WHEN {rule.flag} THEN "
-        f"{_reason(', '.join(rule.columns), rule.rule.rule, _value(rule.columns))} END"
+        f"{_reason(', '.join(rule.columns), rule.rule.rule, _offending(rule))} END"
         for rule in evaluation.broken(counts, "error")
         if rule.rule.kind is not Kind.readable
     )
@@ -105,10 +114,26 @@ def _quarantined(batch: Batch, reasons: str, verdict: str | None) -> str:
         reasons += f" || coalesce({REFUSALS}, [])::{_REASONS}"
     if verdict is not None:
         reasons += f" || [{_reason(None, verdict, 'NULL')}]::{_REASONS}"
+    start, end = _place(batch)
     return (
         f"SELECT {batch.source} AS source, {batch.source_hash} AS source_hash, "
-        f"{batch.source_row} AS source_row, {reasons} AS reasons, {json_of_row(batch)} AS payload"
+        f"{batch.source_row} AS source_row, {reasons} AS reasons, {json_of_row(batch)} AS payload, "
+        f"{start} AS window_start, {end} AS window_end"
     )
+
+
+def _place(batch: Batch) -> tuple[str, str]:
+    """Return the SQL of the day a row belongs to; null where it has none inside the window."""
+    window = batch.window
+    if window is None or INSIDE not in batch.table.columns:
+        return "NULL::TIMESTAMPTZ", "NULL::TIMESTAMPTZ"
+    known = INSIDE
+    if batch.is_staged:  # a day that was refused while it was read is none to go by
+        known += f" AND NOT list_contains({UNREADABLE_COLUMNS}, {literal(window.column)})"
+    day = f"date_trunc('day', TRY_CAST({quoted(window.column)} AS TIMESTAMPTZ))"
+    start = f"greatest({day}, TIMESTAMPTZ {literal(window.start.isoformat())})"
+    end = f"least({day} + INTERVAL 1 DAY, TIMESTAMPTZ {literal(window.end.isoformat())})"
+    return f"CASE WHEN {known} THEN {start} END", f"CASE WHEN {known} THEN {end} END"
 
 
 def _unreadable(batch: Batch, limit: int) -> tuple[Failure, ...]:
@@ -138,6 +163,12 @@ def _pandera_samples(rule: PanderaRule, limit: int) -> tuple[Failure, ...]:
         )
         for case in cases
     )
+
+
+def _offending(rule: RowRule) -> str:
+    """Return the SQL of the value that broke a rule; of a key also where the other row stands."""
+    value = _value(rule.columns)
+    return value if rule.place is None else f"concat({value}, ' (', {rule.place}, ')')"
 
 
 def _value(names: Sequence[str]) -> str:

@@ -1,7 +1,13 @@
 """A small lake with some history, and the ``mlops`` command as a user runs it."""
 
+import fcntl
+import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +16,7 @@ import pytest
 
 from mlops_assets.lake import Lake, TableName
 from mlops_assets.settings import load_settings
-from tests.demo import mlops
+from tests.demo import MLOPS, environment_of, mlops
 
 ORDERS = TableName("raw", "orders")
 COLUMNS = pa.schema(
@@ -54,3 +60,33 @@ def lake(home: Path) -> Lake:
 @pytest.fixture
 def run(home: Path) -> Run:
     return lambda *arguments: mlops(home, *arguments)
+
+
+def in_terminal(home: Path, *arguments: str, columns: int = 80) -> str:
+    """Run the command in a terminal of so many columns; what it shows, without colours."""
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {
+        name: value
+        for name, value in environment_of(home).items()
+        if name not in {"COLUMNS", "LINES"}
+    }
+    with subprocess.Popen(
+        [*MLOPS, *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**environment, "TERM": "xterm"},
+    ):
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                part = os.read(reader, 65536)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(reader)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")

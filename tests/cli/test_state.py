@@ -42,8 +42,40 @@ def test_doctor_finds_a_sound_deployment_sound(run: Run) -> None:
 def test_doctor_names_a_variable_that_nothing_reads(home: Path) -> None:
     told = with_variables(home, "doctor", MLOPS_THREDS="2")
     assert told.returncode == 1
-    assert "MLOPS_THREDS" in told.stdout
-    assert "MLOPS_THREADS" in told.stdout
+    assert "MLOPS_THREDS, from the environment; did you mean 'MLOPS_THREADS'?" in told.stdout
+
+
+def test_doctor_names_a_line_of_the_projects_env_file_that_nothing_reads(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("MLOPS_SEED=1\nMLOPS_HOMES=/tmp\n")
+    told = with_variables(home, "doctor", MLOPS_PROJECT_ROOT=str(tmp_path))
+    assert told.returncode == 1
+    place = f"from line 2 of {tmp_path / '.env'}; did you mean 'MLOPS_HOME'?"
+    assert f"MLOPS_HOMES, {place}" in told.stdout
+
+
+def test_what_is_declared_wrongly_is_shown_in_a_few_lines(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shop" / "defs" / "raw"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "shop"\n'
+    )
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "defs" / "__init__.py").touch()
+    (folder / "defs.yaml").write_text(
+        "type: mlops_assets.orchestration.raw_table.RawTable\nattributes:\n  tabel: raw/x\n"
+    )
+    python_path = f"{tmp_path}:{environment_of(home).get('PYTHONPATH', '')}"
+    for command in ("doctor", "status"):
+        told = with_variables(
+            home, command, MLOPS_PROJECT_ROOT=str(tmp_path), PYTHONPATH=python_path
+        )
+        assert told.returncode == 1
+        said = told.stdout + told.stderr
+        assert "shop/defs/raw/defs.yaml:3: attributes.tabel\n" in said
+        assert "did you mean 'table'?" in said
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

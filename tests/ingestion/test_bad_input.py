@@ -296,10 +296,13 @@ def test_a_header_only_snapshot_would_empty_the_table_and_is_refused(landing: La
         landing.ingest()
 
 
-def test_a_header_only_file_is_a_day_without_events(landing: Landing) -> None:
+def test_a_header_only_file_is_a_day_without_events_if_one_says_so(landing: Landing) -> None:
     landing.write(HEADER)
     window = Window("day", dt.date(2013, 1, 3), dt.date(2013, 1, 5))
-    done = landing.ingest(mode=window)
+    with pytest.raises(BatchRefused, match="2013-01-03 has 1 published rows"):
+        landing.ingest(mode=window)
+    assert landing.flights() == [*range(1, 11)]
+    done = landing.ingest(mode=window, policy=AuditPolicy(min_rows=0))
     assert done.files[0].rows == done.publication.rows == 0
     assert landing.flights() == [1, 2, *range(5, 11)]
 

@@ -23,6 +23,7 @@ from mlops_assets.quality import (
     ContractError,
     QualityError,
     publish,
+    published_batches,
     quarantine_name,
     read_quarantine,
 )
@@ -214,7 +215,8 @@ class TestWholeBatch:
 
     def test_an_empty_snapshot(self, lake, batch, push):
         push(batch(), batch_id="good")
-        with pytest.raises(BatchRefused, match="has 0 rows, the policy asks for at least 1 rows"):
+        told = "raw/departures has 100 published rows and would be left without any"
+        with pytest.raises(BatchRefused, match=told):
             push(batch("DELETE FROM departures"), batch_id="empty")
         assert flights(lake) == list(range(1, 101))
         (row,) = quarantined(lake)
@@ -223,7 +225,7 @@ class TestWholeBatch:
     def test_too_few_and_too_many(self, batch, push):
         with pytest.raises(BatchRefused, match="asks for at least 101 rows"):
             push(batch(), policy=AuditPolicy(min_rows=101))
-        with pytest.raises(BatchRefused, match="asks for 1 to 99 rows"):
+        with pytest.raises(BatchRefused, match="asks for 0 to 99 rows"):
             push(batch(), policy=AuditPolicy(max_rows=99))
 
     def test_a_snapshot_that_shrinks(self, batch, push):
@@ -288,8 +290,124 @@ class TestModes:
     def test_an_empty_window_empties_its_part(self, lake, batch, push):
         push(batch(), batch_id="one")
         day = Window("day", dt.date(2013, 1, 5), dt.date(2013, 1, 6))
-        push(batch("DELETE FROM departures"), mode=day, batch_id="two")
+        empty = batch("DELETE FROM departures")
+        with pytest.raises(BatchRefused, match="2013-01-05 has 4 published rows"):
+            push(empty, mode=day, batch_id="two")
+        assert flights(lake) == list(range(1, 101))
+        push(empty, mode=day, batch_id="two", policy=AuditPolicy(min_rows=0))
         assert flights(lake) == [n for n in range(1, 101) if n % 28 != 4]
+
+    def test_a_day_that_had_no_rows_may_stay_empty(self, batch, push):
+        push(batch("DELETE FROM departures WHERE day = '2013-01-05'"), batch_id="one")
+        day = Window("day", dt.date(2013, 1, 5), dt.date(2013, 1, 6))
+        assert push(batch("DELETE FROM departures"), mode=day, batch_id="two").rows == 0
+        assert push(batch("DELETE FROM departures"), mode="append", batch_id="three").rows == 0
+
+    def test_another_column_called_day_is_no_day(self, lake, batch, push, contract):
+        class Placed(contract):
+            """Departures with the date they left, and the day of the month."""
+
+            left_on: dt.date = pa.Field(description="Date of departure")
+            day: int = pa.Field(description="Day of the month")
+
+            class Config:
+                unique = ("flight",)
+
+        january = Window("left_on", dt.date(2013, 1, 1), dt.date(2013, 2, 1))
+        columns = "* REPLACE (extract('day' FROM day)::BIGINT AS day), day AS left_on"
+        push(batch(columns=columns), Placed, mode=january)
+        shorter = batch("DELETE FROM departures WHERE day = 5", columns=columns)
+        with pytest.raises(BatchRefused, match="2013-01-05 has 4 published rows"):
+            push(shorter, Placed, mode=january, batch_id="two")
+        assert len(flights(lake)) == 100
+
+    def test_one_empty_day_of_a_range_is_refused_too(self, lake, batch, push):
+        push(batch(), batch_id="one")
+        january = Window("day", dt.date(2013, 1, 1), dt.date(2013, 2, 1))
+        # The day has a row, but none that is accepted.
+        spoilt = batch(
+            "DELETE FROM departures WHERE day = '2013-01-05' AND flight <> 4",
+            "UPDATE departures SET origin = 'XXX' WHERE flight = 4",
+        )
+        policy = AuditPolicy(max_refused_share=0.5)
+        with pytest.raises(BatchRefused, match="2013-01-05 has 4 published rows"):
+            push(spoilt, mode=january, batch_id="two", policy=policy)
+        assert flights(lake) == list(range(1, 101))
+
+
+class TestPublishedKeys:
+    """A key is unique in the whole table, not only in the batch that brings it."""
+
+    @pytest.fixture
+    def by_flight(self, contract: type[Contract]) -> type[Contract]:
+        class ByFlight(contract):
+            """Departures whose number is never used again."""
+
+            class Config:
+                unique = ("flight",)
+
+        return ByFlight
+
+    def day(self, number: int) -> Window:
+        return Window("day", dt.date(2013, 1, number), dt.date(2013, 1, number + 1))
+
+    def only(self, staged, number: int, *spoil: str) -> str:
+        return staged(f"DELETE FROM staged WHERE day <> '2013-01-{number:02}'", *spoil)
+
+    def test_a_key_of_another_day_is_refused_and_told_where_it_stands(
+        self, lake, staged, push, by_flight
+    ):
+        push(self.only(staged, 5), by_flight, mode=self.day(5))
+        taken = self.only(staged, 6, "UPDATE staged SET flight = 4 WHERE flight = 5")
+        policy = AuditPolicy(max_refused_share=0.5)
+        done = push(taken, by_flight, mode=self.day(6), batch_id="two", policy=policy)
+        assert (done.rows, done.quarantined) == (3, 1)
+        verdict = done.report.check("published_key")
+        assert (verdict.failures, verdict.column) == (1, "flight")
+        assert "4 (published in raw/departures, day 2013-01-05, departures.csv, row 5)" in str(
+            verdict.samples[0]
+        )
+        (row,) = quarantined(lake)
+        assert row["reasons"][0]["rule"] == "unique key among the published rows"
+        assert "departures.csv, row 5" in row["reasons"][0]["value"]
+        assert sorted(flights(lake)) == [4, 32, 33, 60, 61, 88, 89]
+
+    def test_a_day_published_again_does_not_collide_with_itself(self, staged, push, by_flight):
+        push(self.only(staged, 5), by_flight, mode=self.day(5))
+        assert push(self.only(staged, 5), by_flight, mode=self.day(5), batch_id="two").rows == 4
+
+    def test_a_key_that_holds_the_window_is_not_compared(self, staged, push):
+        push(self.only(staged, 5), mode=self.day(5))
+        done = push(self.only(staged, 6), mode=self.day(6), batch_id="two")
+        assert "published_key" not in [check.name for check in done.report.checks]
+
+    def test_an_append_is_compared_with_the_whole_table(self, lake, staged, push, by_flight):
+        push(self.only(staged, 5), by_flight, mode="append")
+        # The same batch again is a retry, not a duplicate.
+        assert push(self.only(staged, 5), by_flight, mode="append").quarantined == 0
+        taken = self.only(staged, 6, "UPDATE staged SET flight = 4 WHERE flight = 5")
+        policy = AuditPolicy(max_refused_share=0.5)
+        done = push(taken, by_flight, mode="append", batch_id="two", policy=policy)
+        assert done.quarantined == 1
+        assert sorted(flights(lake)) == [4, 32, 33, 60, 61, 88, 89]
+
+    def test_a_snapshot_replaces_the_row_it_would_collide_with(self, staged, push, by_flight):
+        push(self.only(staged, 5), by_flight)
+        moved = self.only(staged, 5, "UPDATE staged SET day = '2013-01-06'")
+        assert push(moved, by_flight, batch_id="two").rows == 4
+
+
+def test_a_restored_table_holds_the_batches_it_held_then(lake, batch, push):
+    for number in (1, 2, 3):
+        day = Window("day", dt.date(2013, 1, number), dt.date(2013, 1, number + 1))
+        name = batch(f"DELETE FROM departures WHERE day <> '2013-01-{number:02}'")
+        push(name, mode=day, batch_id=f"day {number}")
+    assert [b.batch_id for b in published_batches(lake, TABLE)] == ["day 1", "day 2", "day 3"]
+    lake.restore(TABLE, 1)
+    held = published_batches(lake, TABLE)
+    assert [(b.version, b.batch_id) for b in held] == [(0, "day 1"), (1, "day 2")]
+    assert held[1].window == Window("day", dt.date(2013, 1, 2), dt.date(2013, 1, 3))
+    assert published_batches(lake, TableName("raw", "nothing")) == ()
 
 
 def test_an_optional_column_that_is_absent_is_published_as_null(lake, con, push):

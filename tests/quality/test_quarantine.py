@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from mlops_assets.lake import TableName
+from mlops_assets.lake import TableName, Window
 from mlops_assets.quality import (
     QUARANTINE_SCHEMA,
     AuditPolicy,
@@ -27,8 +27,8 @@ def test_the_name_stands_beside_the_table():
 
 
 def test_a_file_without_rows_is_one_row(lake):
-    for expected in (1, 0):
-        added = quarantine_batch(
+    for _ in range(2):  # a retry adds nothing
+        quarantine_batch(
             lake,
             TABLE,
             [REASON],
@@ -37,8 +37,9 @@ def test_a_file_without_rows_is_one_row(lake):
             source="departures.csv.gz",
             source_hash="c0ffee",
         )
-        assert added == expected  # a retry adds nothing
-    assert read_quarantine(lake, TABLE).to_pylist() == [
+    rows = read_quarantine(lake, TABLE).to_pylist()
+    assert [row.pop("row_id") is not None for row in rows] == [True]
+    assert rows == [
         {
             "table_name": "raw/departures",
             "batch_id": "one",
@@ -54,6 +55,8 @@ def test_a_file_without_rows_is_one_row(lake):
                 }
             ],
             "payload": None,
+            "window_start": None,
+            "window_end": None,
         }
     ]
 
@@ -94,6 +97,22 @@ def test_rows_of_a_batch_and_of_a_file_live_together(lake, con, batch, contract)
         ("raw/departures", "rows", 2),
     ]
     assert quarantine_counts(lake, other) == (QuarantineCount(other, "file", 1, THEN),)
+
+
+def test_a_row_that_another_batch_brings_again_stays_one_row(lake, con, staged, contract):
+    policy = AuditPolicy(max_refused_share=0.5)
+    first, second = dt.date(2013, 1, 1), dt.date(2013, 2, 1)
+    spoil = "UPDATE staged SET origin = 'XXX' WHERE flight IN (4, 5)"
+    january = Window("day", first, second)
+    publish(lake, con, staged(spoil), contract, TABLE, mode=january, batch_id="a", policy=policy)
+    day = Window("day", dt.date(2013, 1, 5), dt.date(2013, 1, 6))
+    only = staged(spoil, "DELETE FROM staged WHERE day <> '2013-01-05'")
+    publish(lake, con, only, contract, TABLE, mode=day, batch_id="b", policy=policy)
+
+    rows = read_quarantine(lake, TABLE).to_pylist()
+    by_day = {row["window_start"].date(): row["batch_id"] for row in rows}
+    assert by_day == {dt.date(2013, 1, 5): "b", dt.date(2013, 1, 6): "a"}
+    assert len(rows) == 2
 
 
 def test_the_schema_is_described(lake):
