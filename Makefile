@@ -5,7 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A lake of its own for the tests' shared demo run, so that yours stays as it is.
+# Which build of PyTorch: from a folder of wheels where pip has been given one, otherwise the one that
+# fits this machine (`make install TORCH=` takes what the package index offers).
+TORCH ?= $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--torch-backend auto)
+# Nothing that is run here reports its use to anybody.
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
@@ -24,15 +27,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-		-c constraints.txt --editable '.[flights]' --group dev
+		-c constraints.txt $(TORCH) --editable '.[flights,net]' --group dev
 	@touch $@
 
 .PHONY: demo
 demo: install ## Run the whole graph on the real flights data, then print a summary
 	$(BIN)/mlops demo
 
+.PHONY: search
+search: install ## The same with the whole declared search of parameters, which takes an hour or two
+	$(BIN)/mlops demo --full-search
+
 .PHONY: ui
-ui: install ## Open Dagster's UI on this project
+ui: install ## Start Dagster's UI and MLflow's on this project, until Ctrl-C
 	$(BIN)/mlops up
 
 .PHONY: test

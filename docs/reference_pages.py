@@ -16,7 +16,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mlops_assets.declaration import allowed_values
 from mlops_assets.orchestration.dbt_models import DbtModels, DbtModelsDeclaration
+from mlops_assets.orchestration.defs_files import type_name
 from mlops_assets.orchestration.model_family import ModelFamilyAssets
 from mlops_assets.orchestration.raw_table import RawTable, RawTableDeclaration
 from mlops_assets.settings import PREFIX, Settings
@@ -39,18 +41,19 @@ def _settings_page() -> str:
         "# Settings",
         "",
         (
-            "Each is an environment variable, or a line of `.env` in the project. A value that is "
-            "not allowed stops the command, and names the variable, the value and what is allowed. "
-            "`mlops doctor` names variables that nothing reads."
+            "Each is an environment variable, or a line of `.env` in the project root, wherever "
+            "the command runs; the environment wins. A value that is not allowed stops the "
+            "command, which names the variable, the value, where it came from and what is allowed. "
+            "`mlops doctor` names variables that nothing reads, with the nearest valid name."
         ),
         "",
-        "| variable | type | default | meaning |",
+        "| variable | allowed | default | meaning |",
         "|---|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
         default = _default(field) if name != "project_root" else "where the package lies"
         lines.append(
-            f"| `{PREFIX}{name.upper()}` | {_type(field.annotation)} | {default} | "
+            f"| `{PREFIX}{name.upper()}` | {_cell(allowed_values(field))} | {default} | "
             f"{_cell(field.description or '')} |"
         )
     return "\n".join(lines) + "\n"
@@ -68,13 +71,15 @@ def _yaml_page() -> str:
         "",
         (
             "A `defs.yaml` anywhere below `mlops_assets/defs/` declares one component in each "
-            "document: its `type`, and its `attributes` as below. A key that is not listed is an "
-            "error, which names the file, the line and the key."
+            "document: its `type`, and its `attributes` as below. Whatever is wrong in any of them "
+            "is said at once, each with file, line, key, value and what is allowed; "
+            "`mlops doctor` and `dagster definitions validate -w workspace.yaml` show it. Write a "
+            "secret as `${NAME}`: no error shows one."
         ),
         "",
     ]
     for component, model in components:
-        title = f"{component.__module__}.{component.__qualname__}"
+        title = type_name(component)
         lines += [f"## `type: {title}`", "", inspect.getdoc(component) or "", ""]
         lines += _model_table(model)
         for nested in _nested(model):
@@ -86,10 +91,28 @@ def _model_table(model: type[BaseModel]) -> list[str]:
     described = _described_in_docstring(model)
     rows = [
         f"| `{name}` | {_type(field.annotation)} | {_default(field)} | "
-        f"{_cell(field.description or described.get(name, ''))} |"
+        f"{_cell(field.description or described.get(name) or _of_its_type(field))} |"
         for name, field in model.model_fields.items()
     ]
     return ["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""]
+
+
+def _of_its_type(field: FieldInfo) -> str:
+    """Say what a key without a description of its own is: what its type is."""
+    if get_origin(field.annotation) is Literal:
+        return f"Names this kind: {_type(field.annotation)}."
+    models = list(_models(field.annotation))
+    if len(models) == 1:
+        return _summary(models[0]).partition("\n\n")[0]
+    return f"One of these kinds, told apart by `{field.discriminator}`." if models else ""
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model that an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 def _nested(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -162,7 +185,7 @@ def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "computed" if field.annotation is int else _default_of_factory(field)
     if isinstance(field.default, BaseModel):
-        return "see below"
+        return _link(type(field.default))
     if field.default is None or field.default == "":
         return "–"
     value = TypeAdapter(type(field.default)).dump_python(field.default, mode="json")
@@ -171,7 +194,12 @@ def _default(field: FieldInfo) -> str:
 
 def _default_of_factory(field: FieldInfo) -> str:
     made = field.get_default(call_default_factory=True)
-    return "see below" if isinstance(made, BaseModel) else "none"
+    return _link(type(made)) if isinstance(made, BaseModel) else "none"
+
+
+def _link(model: type[BaseModel]) -> str:
+    """Link a default that is a model to its table, whose defaults then hold."""
+    return f"[its defaults](#{model.__name__.lower()})"
 
 
 def _cell(text: str) -> str:

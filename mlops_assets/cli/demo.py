@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from mlops_assets.orchestration.running import Progress
 
 
+_TRIALS = 3
+"""Trials of each search in the demo: enough to see one, few enough not to wait for it."""
+
+
 def demo(
     *,
+    full_search: Annotated[
+        bool, typer.Option(help="Search parameters with the whole declared budget: an hour or two.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Make every asset of the flights example, from the raw files to a registered champion."""
@@ -32,6 +39,8 @@ def demo(
     from mlops_assets.settings import current_settings
 
     settings = current_settings()
+    if settings.search_trials is None and not full_search:
+        settings = settings.model_copy(update={"search_trials": _TRIALS})
     started = time.perf_counter()
     with ProgressBar(
         SpinnerColumn(),

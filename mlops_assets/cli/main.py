@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from mlops_assets.cli import demo, doctor, sql, status, tables, up
+from mlops_assets.cli import demo, doctor, models, sql, status, tables, up
 
 app = typer.Typer(
     name="mlops",
@@ -18,6 +18,7 @@ app.command()(up.up)
 app.command()(status.status)
 app.add_typer(tables.app, name="tables")
 app.command()(sql.sql)
+app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 
 

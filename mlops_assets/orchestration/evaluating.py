@@ -1,14 +1,16 @@
 """Comparing the candidates that MLflow holds for one training set."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlops_assets.lake import TableVersion
 from mlops_assets.orchestration.platform import Platform
-from mlops_assets.training.family import ModelFamily
+from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 from mlops_assets.transform.project import project_at
 
 if TYPE_CHECKING:
     from mlops_assets.registry import LoggedCandidate
+    from mlops_assets.training.candidate import Member
     from mlops_assets.training.report import Comparison
 
 
@@ -17,9 +19,19 @@ class CandidatesMissingError(RuntimeError):
 
 
 def logged_candidates(
-    platform: Platform, family: ModelFamily, training_set: TableVersion
+    platform: Platform,
+    family: ModelFamily,
+    training_set: TableVersion,
+    names: Sequence[str] | None = None,
 ) -> "dict[str, LoggedCandidate]":
-    """Return the newest run of each declared candidate on one training set, in declared order.
+    """Return the newest run of candidates on one training set.
+
+    Parameters
+    ----------
+    platform, family, training_set
+        Where, whose, and on what.
+    names
+        Which candidates. Default: all that are declared, in that order.
 
     Raises
     ------
@@ -29,30 +41,60 @@ def logged_candidates(
     found = {
         logged.name: logged for logged in platform.registry.candidates(family.name, training_set)
     }
-    if missing := [c.name for c in family.candidates if c.name not in found]:
+    wanted = [candidate.name for candidate in family.candidates] if names is None else names
+    if missing := [name for name in wanted if name not in found]:
         raise CandidatesMissingError(
             f"{family.name}: no run of {', '.join(missing)} on {training_set}; materialise "
             + ", ".join(f"{family.name}/{name}" for name in missing)
         )
-    return {candidate.name: found[candidate.name] for candidate in family.candidates}
+    return {name: found[name] for name in wanted}
 
 
 def chosen_candidate(
     platform: Platform, family: ModelFamily, training_set: TableVersion
 ) -> "LoggedCandidate":
     """Return the best candidate by the primary metric on validation, as it was logged."""
-    from mlops_assets.training.metrics import metric_named
+    from mlops_assets.training.tasks import declared_task
 
-    metric = metric_named(family.primary_metric)
+    metric = declared_task(family).metric(family.primary_metric)
     logged = logged_candidates(platform, family, training_set)
-    sign = 1 if metric.greater_is_better else -1
-    return max(logged.values(), key=lambda c: sign * c.metrics[f"validation_{metric.name}"])
+    return max(logged.values(), key=lambda c: metric.sign * c.metrics[f"validation_{metric.name}"])
+
+
+def members_of(
+    platform: Platform,
+    family: ModelFamily,
+    declaration: CandidateDeclaration,
+    training_set: TableVersion,
+) -> "dict[str, Member]":
+    """Return the trained candidates that an ensemble combines; none for any other algorithm.
+
+    Raises
+    ------
+    CandidatesMissingError
+        Naming those that are not trained on this training set.
+    """
+    from mlops_assets.registry.evaluations import evaluations_of
+    from mlops_assets.training.candidate import ENSEMBLE, Member
+
+    if declaration.algorithm != ENSEMBLE:
+        return {}
+    registry = platform.registry
+    found = logged_candidates(platform, family, training_set, family.members(declaration))
+    return {
+        name: Member(
+            registry.load(logged),
+            evaluations_of(registry.client, logged.run_id)["validation"].answers,
+            logged.run_id,
+        )
+        for name, logged in found.items()
+    }
 
 
 def compare_candidates(
     platform: Platform, family: ModelFamily, training_set: TableVersion
 ) -> "tuple[Comparison, LoggedCandidate]":
-    """Evaluate and explain every candidate on the same rows, and choose one on validation.
+    """Put the candidates side by side as their runs say they do, and choose one on validation.
 
     Returns
     -------
@@ -60,25 +102,39 @@ def compare_candidates(
         What the report shows, and the chosen candidate as MLflow holds it.
     """
     from mlops_assets.registry import collect_provenance
+    from mlops_assets.registry.evaluations import evaluations_of
     from mlops_assets.training.candidate import resampling_for, train_baseline
     from mlops_assets.training.dataset import load_parts
     from mlops_assets.training.evaluation import choose_challenger, evaluate
     from mlops_assets.training.report import Comparison, enter
     from mlops_assets.training.training_set import published_training_set
 
-    settings = platform.settings
+    settings, registry = platform.settings, platform.registry
     logged = logged_candidates(platform, family, training_set)
+    evaluations = {
+        name: evaluations_of(registry.client, run.run_id) for name, run in logged.items()
+    }
+    chosen = choose_challenger(
+        family, {name: found["validation"] for name, found in evaluations.items()}
+    )
     parts = load_parts(platform.lake, training_set, family)
+    resampling = resampling_for(family, settings.seed)
     entrants = [
-        enter(name, run.algorithm, platform.registry.load(run), parts, family, seed=settings.seed)
+        enter(
+            name,
+            run.algorithm,
+            registry.load(run),
+            evaluations[name],
+            parts["test"] if name == chosen else None,
+            seed=resampling.seed,
+        )
         for name, run in logged.items()
     ]
-    chosen = choose_challenger(family, {entrant.name: entrant.validation for entrant in entrants})
     baseline = evaluate(
         parts["test"],
         train_baseline(family, parts).predict(parts["test"].features),
         family,
-        resampling_for(family, settings.seed),
+        resampling,
     )
     provenance = collect_provenance(
         settings.project_root, project_at(settings.dbt_project_dir).manifest_path
@@ -94,7 +150,7 @@ def compare_candidates(
             "lockfile": provenance.lockfile_sha256,
             "dbt manifest": provenance.dbt_manifest_sha256,
             "MLflow run": logged[chosen].run_id,
-            "seed": str(settings.seed if family.seed is None else family.seed),
+            "seed": str(resampling.seed),
         },
     )
     return comparison, logged[chosen]

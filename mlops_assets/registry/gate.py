@@ -2,21 +2,33 @@
 
 The opponent is the champion or, for a family without one, the declared trivial baseline. The
 challenger must meet every condition. A condition that cannot be judged is not met: nothing is
-promoted on a number that does not exist. Further conditions (slices, latency) join `_CONDITIONS`.
+promoted on a number that does not exist. A further condition joins `_CONDITIONS`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_assets.registry.latency import Latency
+from mlops_assets.registry.non_inferiority import (
+    Sides,
+    SliceComparison,
+    Verdict,
+    columns_unjudged,
+    compare_slices,
+    judged,
+)
 from mlops_assets.training.bootstrap import PairedDifference, Resampling, paired_difference
 from mlops_assets.training.dataset import Part
 from mlops_assets.training.family import ModelFamily
-from mlops_assets.training.metrics import METRICS, MetricError, Scored
+from mlops_assets.training.metrics import Metric, MetricError, Scored
+
+_SHOWN = 5  # slices that a reason names
+_CALIBRATION = ("calibration_error", "coverage")  # of probabilities, and of intervals
 
 
 @dataclass(frozen=True)
@@ -27,15 +39,18 @@ class Contender:
     ----------
     name
         `flight_delay/3`, or `baseline`.
-    probability
-        Its answers to the gate's rows, shape (rows,).
+    answers
+        To the gate's rows, shape (rows,) or (rows, outputs), as the task has them.
     learnt_until
         Last calendar day of the rows it learnt from.
+    latency
+        How long it takes to answer one row; None when it was not measured.
     """
 
     name: str
-    probability: NDArray[np.float64]
+    answers: NDArray[np.float64]
     learnt_until: date
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +84,16 @@ class Decision:
         By what, and by how much the challenger had to be better.
     comparison
         The paired difference; None when it could not be computed.
+    slices
+        The same by slice, for the columns that the family's gate looks at.
+    latency
+        The challenger's, in milliseconds; None when it was not measured.
     conditions
         All of them, met or not.
     rows, first_day, last_day
         The rows on which both were judged.
+    resampling
+        Draws, seed and level of all intervals.
     """
 
     family: str
@@ -81,10 +102,13 @@ class Decision:
     metric: str
     minimum_gain: float
     comparison: PairedDifference | None
+    slices: tuple[SliceComparison, ...]
+    latency: Latency | None
     conditions: tuple[Condition, ...]
     rows: int
     first_day: date
     last_day: date
+    resampling: Resampling
 
     @property
     def promote(self) -> bool:
@@ -101,7 +125,7 @@ class Decision:
 
     def to_json(self) -> str:
         """Return the decision as JSON, for the ledger."""
-        return json.dumps({**asdict(self), "promote": self.promote}, default=str)
+        return json.dumps({**asdict(self), "promote": self.promote}, default=str, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -110,10 +134,16 @@ class _Case:
 
     family: ModelFamily
     test: Part
+    rows: Scored  # the challenger's answers
     challenger: Contender
     opponent: Contender
     comparison: PairedDifference | None
     failure: str
+    slices: tuple[SliceComparison, ...]
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return self.test.task.metrics
 
 
 def _untouched(case: _Case) -> Condition:
@@ -128,7 +158,7 @@ def _untouched(case: _Case) -> Condition:
 
 
 def _different(case: _Case) -> Condition:
-    same = np.array_equal(case.challenger.probability, case.opponent.probability)
+    same = np.array_equal(case.challenger.answers, case.opponent.answers)
     reason = "both give the same answer to every row" if same else "their answers differ"
     return Condition("different answers", not same, reason)
 
@@ -137,7 +167,7 @@ def _gain(case: _Case) -> Condition:
     found, needed = case.comparison, case.family.gate.minimum_gain
     if found is None:
         return Condition("gain", False, case.failure)
-    title = METRICS[found.metric].title
+    title = case.test.task.metric(found.metric).title
     numbers = (
         f"{title} {found.value_b:.4f} against {found.value_a:.4f}, gain {found.gain:+.4f} "
         f"[{found.low:+.4f}, {found.high:+.4f}]"
@@ -146,13 +176,60 @@ def _gain(case: _Case) -> Condition:
 
 
 def _calibration(case: _Case) -> Condition:
-    limit = case.family.gate.max_calibration_error
+    name, limit = "calibration", case.family.gate.max_calibration_error
     if limit is None:
-        return Condition("calibration", True, "the family sets no limit")
-    rows = Scored.of(case.test.label, case.challenger.probability, case.test.days)
-    error = float(METRICS["calibration_error"].reduce(rows)(np.ones((1, rows.blocks)))[0])
+        return Condition(name, True, "the family sets no limit")
+    metric = next(case.test.task.metric(known) for known in _CALIBRATION if known in case.metrics)
+    try:
+        weighted = metric.reduce(case.rows)
+    except MetricError as error:
+        return Condition(name, False, f"{metric.name} cannot be computed: {error}")
+    found = float(weighted(np.ones((1, case.rows.blocks)))[0])
+    off = abs(found - metric.ideal)
+    shown = f"{metric.title.lower()} {found:.4f}"
+    if metric.ideal:
+        shown += f", {off:.4f} from {metric.ideal:g}"
+    return Condition(name, off <= limit, f"{shown}; at most {limit:.4f}")
+
+
+def _slices(case: _Case) -> Condition:
+    name, limit = "slices", case.family.gate.slices
+    if limit is None:
+        return Condition(name, True, "the family sets no margin")
+    if case.comparison is None:
+        return Condition(name, False, case.failure)
+    worse = [found for found in case.slices if found.verdict is Verdict.worse]
+    if worse:
+        shown = ", ".join(str(found) for found in worse[:_SHOWN])
+        more = f" and {len(worse) - _SHOWN} more" if len(worse) > _SHOWN else ""
+        return Condition(
+            name, False, f"worse by more than the margin of {limit.margin:g}: {shown}{more}"
+        )
+    if unjudged := columns_unjudged(case.slices):
+        return Condition(
+            name,
+            False,
+            f"no slice by {', '.join(unjudged)} has enough rows to show a margin of "
+            f"{limit.margin:g}; widen gate.slices.margin, or leave the column out",
+        )
+    count = sum(1 for _ in judged(case.slices))
+    reason = f"none of {count} slices is worse by more than {limit.margin:g}"
+    small = len(case.slices) - count
     return Condition(
-        "calibration", error <= limit, f"calibration error {error:.4f}; at most {limit:.4f}"
+        name, True, f"{reason}; {small} are too small to judge alone" if small else reason
+    )
+
+
+def _latency(case: _Case) -> Condition:
+    limit, found = case.family.gate.max_latency_ms, case.challenger.latency
+    if limit is None:
+        return Condition("latency", True, "the family sets no limit")
+    if found is None:
+        return Condition("latency", False, "the latency was not measured")
+    return Condition(
+        "latency",
+        found.p95_ms <= limit,
+        f"95 of 100 single predictions take up to {found.p95_ms:.2f} ms; at most {limit:g} ms",
     )
 
 
@@ -160,7 +237,9 @@ _CONDITIONS: tuple[Callable[[_Case], Condition], ...] = (
     _untouched,
     _different,
     _gain,
+    _slices,
     _calibration,
+    _latency,
 )
 
 
@@ -192,23 +271,25 @@ def decide(
     Raises
     ------
     MetricError
-        When the challenger's answers do not fit the rows or are not probabilities.
+        When the challenger's answers do not fit the rows or the task.
     """
-    Scored.of(test.label, challenger.probability, test.days)
+    rows = Scored.of(test.task, test.label, challenger.answers, test.days)
     comparison: PairedDifference | None = None
     failure = ""
     try:
         comparison = paired_difference(
             family.primary_metric,
+            test.task,
             test.label,
-            opponent.probability,
-            challenger.probability,
+            opponent.answers,
+            challenger.answers,
             test.days,
             resampling,
         )
     except MetricError as error:
         failure = f"{family.primary_metric} cannot be compared: {error}"
-    case = _Case(family, test, challenger, opponent, comparison, failure)
+    slices = _compare_slices(family, test, challenger, opponent, resampling) if comparison else ()
+    case = _Case(family, test, rows, challenger, opponent, comparison, failure, slices)
     return Decision(
         family=family.name,
         challenger=challenger.name,
@@ -216,8 +297,31 @@ def decide(
         metric=family.primary_metric,
         minimum_gain=family.gate.minimum_gain,
         comparison=comparison,
+        slices=slices,
+        latency=challenger.latency,
         conditions=tuple(condition(case) for condition in _CONDITIONS),
         rows=len(test),
         first_day=test.days.min().astype(date),
         last_day=test.days.max().astype(date),
+        resampling=resampling,
     )
+
+
+def _compare_slices(
+    family: ModelFamily,
+    test: Part,
+    challenger: Contender,
+    opponent: Contender,
+    resampling: Resampling,
+) -> tuple[SliceComparison, ...]:
+    declared = family.gate.slices
+    if declared is None:
+        return ()
+    sides = Sides(
+        test,
+        test.task.metric(family.primary_metric),
+        opponent.answers,
+        challenger.answers,
+        resampling,
+    )
+    return compare_slices(sides, declared.columns or family.slices, declared.margin)

@@ -31,8 +31,7 @@ class LedgerEntry:
         Whose.
     event
         `promoted`, `rolled_back`, `refused` by the gate, or `observed`: the champion was found to
-        be another than the ledger says, because it was switched outside this platform or a switch
-        was killed before it was written down.
+        be another than the ledger says, because it was switched outside this platform.
     actor, reason
         Who and why.
     from_version, to_version

@@ -2,26 +2,31 @@
 
 The switch itself is one alias change, so a reader of the champion alias sees the old model or the
 new one and never neither. Everything that can fail comes before it: the lock, the check that the
-target loads and answers as it did. What comes after, the challenger alias and the ledger, is
-repaired by the next operation if the process dies in between.
+target loads and answers as it did, the pins on what it learnt from. What comes after it, the other
+aliases and the ledger, is finished by the next operation if the process dies in between: the
+journal says what was meant, and the ledger who served before.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from mlops_assets.registry import ledger
+from mlops_assets.lake import LakeError
+from mlops_assets.registry import journal, ledger
 from mlops_assets.registry.errors import PromotionError
 from mlops_assets.registry.gate import Contender, Decision, decide
+from mlops_assets.registry.latency import measure_latency
 from mlops_assets.registry.ledger import Event, LedgerEntry
 from mlops_assets.registry.lock import family_lock
 from mlops_assets.registry.names import Alias, ModelReference
-from mlops_assets.registry.registry import ModelVersion, Registry
+from mlops_assets.registry.registry import EXAMPLE_ROWS, ModelVersion, Registry
+from mlops_assets.registry.retention import release_pins
 from mlops_assets.training.candidate import resampling_for, train_baseline
 from mlops_assets.training.dataset import FeatureSchema, Part, load_parts
 from mlops_assets.training.family import ModelFamily
 
 BASELINE = "baseline"
+"""Whom a challenger meets where nobody serves."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def judge(
     """Compare the challenger with the champion, or with the baseline where there is none.
 
     Both answer the test part of the challenger's training set. The baseline is fitted to its
-    training part.
+    training part. The challenger's latency is measured on the rows of its example.
 
     Parameters
     ----------
@@ -78,12 +83,17 @@ def judge(
     lake, training_set = registry.lake, challenger.training_set
     model = registry.load(challenger)
     test = load_parts(lake, training_set, family, ("test",), model.schema)["test"]
-    contender = Contender(str(challenger), model.predict(test.features), challenger.last_day)
+    contender = Contender(
+        str(challenger),
+        model.predict(test.features),
+        challenger.last_day,
+        measure_latency(model, test.features.head(EXAMPLE_ROWS)),
+    )
     if champion is not None:
         other = registry.load(champion)
         its_test = load_parts(lake, training_set, family, ("test",), other.schema)["test"]
         until, name = champion.last_day, str(champion)
-        answers = other.predict(its_test.features)
+        answers = test.task.aligned(other.predict(its_test.features), other.task)
     else:
         groups = family.gate.baseline.by
         parts = load_parts(lake, training_set, family, schema=FeatureSchema(groups, groups))
@@ -115,44 +125,68 @@ def promote(registry: Registry, decision: Decision, *, actor: str, reason: str) 
     version = registry.find(decision.challenger)
     with family_lock(registry.locks, version.family):
         before = _settled_champion(registry, version.family)
-        opponent = BASELINE if before is None else str(before)
-        if decision.opponent != opponent:
+        if decision.opponent != _who(before):
             raise PromotionError(
-                f"{decision.challenger} was judged against {decision.opponent}, but {opponent} is "
-                "who serves now; judge again"
+                f"{decision.challenger} was judged against {decision.opponent}, but "
+                f"{_who(before)} is who serves now; judge again"
             )
-        if not decision.promote:
+        if decision.promote:
+            entry = _entry(version, Event.promoted, actor, reason, before, version, decision)
+            entry = _switch(registry, version, before, entry)
+        else:
             entry = _entry(version, Event.refused, actor, reason, before, before, decision)
-            return Outcome(decision, before, ledger.append(registry.lake, entry))
-        after = _switch(registry, version, before)
-        entry = _entry(version, Event.promoted, actor, reason, before, after, decision)
-        return Outcome(decision, after, ledger.append(registry.lake, entry))
+            entry = ledger.append(registry.lake, entry)
+        release_pins(registry, version.family)
+        champion = ModelReference(version.family, alias=Alias.champion)
+        return Outcome(decision, registry.find_or_none(champion), entry)
 
 
 def promote_by_hand(
-    registry: Registry, reference: ModelReference, *, actor: str, reason: str
+    registry: Registry,
+    reference: ModelReference,
+    *,
+    actor: str,
+    reason: str,
+    instead_of: str | None = None,
 ) -> LedgerEntry:
     """Make a version champion on a person's word, without the gate; the ledger says so.
+
+    Parameters
+    ----------
+    registry, reference
+        Where and which.
+    actor, reason
+        Who asks and why.
+    instead_of
+        Who serves as far as that person knows, such as `flight_delay/3`, or `BASELINE` for nobody.
+        Default: whoever does when this is called.
 
     Raises
     ------
     PromotionError
-        When it already serves.
+        When it already serves, or somebody else came first.
     RegistryError
         When it does not load or answers its example differently.
     """
     version = registry.find(reference)
+    expected = instead_of or serving(registry, version.family)
     with family_lock(registry.locks, version.family):
         before = _settled_champion(registry, version.family)
+        _require_unchanged(before, expected, version)
         if before is not None and before.version == version.version:
             raise PromotionError(f"{version} is already champion")
-        after = _switch(registry, version, before)
-        entry = _entry(version, Event.promoted, actor, reason, before, after, None)
-        return ledger.append(registry.lake, entry)
+        entry = _entry(version, Event.promoted, actor, reason, before, version, None)
+        return _switch(registry, version, before, entry)
 
 
 def roll_back(
-    registry: Registry, family: str, *, actor: str, reason: str, to: int | None = None
+    registry: Registry,
+    family: str,
+    *,
+    actor: str,
+    reason: str,
+    to: int | None = None,
+    instead_of: str | None = None,
 ) -> LedgerEntry:
     """Make the version that served before champion again. Rolling back twice undoes it.
 
@@ -164,16 +198,21 @@ def roll_back(
         Who asks and why.
     to
         Another version to go back to.
+    instead_of
+        Who serves as far as who asks knows; default: whoever does when this is called.
 
     Raises
     ------
     PromotionError
-        When there is no champion, nothing to go back to, or it already serves.
+        When there is no champion, nothing to go back to, it already serves, or somebody else
+        switched first.
     RegistryError
         When the target does not load or answers its example differently.
     """
+    expected = instead_of or serving(registry, family)
     with family_lock(registry.locks, family):
         before = _settled_champion(registry, family)
+        _require_unchanged(before, expected, family)
         if before is None:
             raise PromotionError(f"{family} has no champion, so there is nothing to roll back")
         wanted = ModelReference(family, to) if to else ModelReference(family, alias=Alias.previous)
@@ -186,9 +225,28 @@ def roll_back(
             )
         if target.version == before.version:
             raise PromotionError(f"{target} is already champion; name a version to go back to")
-        after = _switch(registry, target, before)
-        entry = _entry(target, Event.rolled_back, actor, reason, before, after, None)
-        return ledger.append(registry.lake, entry)
+        entry = _entry(target, Event.rolled_back, actor, reason, before, target, None)
+        return _switch(registry, target, before, entry)
+
+
+def serving(registry: Registry, family: str) -> str:
+    """Return the name of who serves, or `BASELINE` where nobody does."""
+    return _who(registry.find_or_none(ModelReference(family, alias=Alias.champion)))
+
+
+def _who(champion: ModelVersion | None) -> str:
+    return BASELINE if champion is None else str(champion)
+
+
+def _require_unchanged(
+    champion: ModelVersion | None, expected: str, wanted: ModelVersion | str
+) -> None:
+    if _who(champion) != expected:
+        was, now = ("nobody" if name == BASELINE else name for name in (expected, _who(champion)))
+        raise PromotionError(
+            f"{wanted}: {was} served when this was asked for, but {now} does now; somebody else "
+            "came first. Look at `mlops models list` and ask again"
+        )
 
 
 def _require_same_rows(one: Part, other: Part) -> None:
@@ -198,15 +256,27 @@ def _require_same_rows(one: Part, other: Part) -> None:
         raise PromotionError("champion and challenger were given different rows; judge again")
 
 
-def _switch(registry: Registry, target: ModelVersion, before: ModelVersion | None) -> ModelVersion:
-    """Check the target, then make it champion by one alias change."""
+def _switch(
+    registry: Registry, target: ModelVersion, before: ModelVersion | None, entry: LedgerEntry
+) -> LedgerEntry:
+    """Check the target, make it champion by one alias change, and write it down."""
     registry.verify(target)
+    try:
+        registry.pin(target)
+    except LakeError as error:
+        raise PromotionError(
+            f"{target}: a table version that it learnt from is gone, so it could not be made "
+            f"again; train its successor instead. {error}"
+        ) from error
+    entry = journal.intend(registry.locks, entry)
+    _set(registry, target.family, Alias.champion, target.version)
     if before is not None:
         _set(registry, target.family, Alias.previous, before.version)
-    _set(registry, target.family, Alias.champion, target.version)
     if Alias.challenger in target.aliases:
         registry.client.delete_registered_model_alias(target.family, Alias.challenger.value)
-    return registry.find(ModelReference(target.family, target.version))
+    entry = ledger.append(registry.lake, entry)
+    journal.finished(registry.locks, target.family)
+    return entry
 
 
 def _set(registry: Registry, family: str, alias: Alias, version: int) -> None:
@@ -216,29 +286,44 @@ def _set(registry: Registry, family: str, alias: Alias, version: int) -> None:
 def _settled_champion(registry: Registry, family: str) -> ModelVersion | None:
     """Return who serves, after finishing what a killed operation or a stranger left undone.
 
-    A switch that the ledger does not know of is written down; a champion no longer waits for the
-    gate.
+    The champion alias is the truth. A switch that the ledger does not know of is written down, with
+    its actor and reason where the journal has them; `previous` is who the ledger says served
+    before; a champion no longer waits for the gate.
     """
     champion = registry.find_or_none(ModelReference(family, alias=Alias.champion))
-    switches = [e for e in ledger.read(registry.lake, family) if e.event != Event.refused]
-    known = switches[-1].to_version if switches else None
     found = champion.version if champion else None
+    entries = ledger.read(registry.lake, family)
+    meant = journal.intended(registry.locks, family)
+    if meant is not None:
+        if meant.to_version == found and meant.entry_id not in {e.entry_id for e in entries}:
+            entries = (*entries, ledger.append(registry.lake, meant))
+        journal.finished(registry.locks, family)
+    switches = [entry for entry in entries if entry.event is not Event.refused]
+    known = switches[-1].to_version if switches else None
     if known != found:
-        ledger.append(
-            registry.lake,
-            LedgerEntry(
-                family=family,
-                event=Event.observed,
-                actor="unknown",
-                reason="the champion alias was found changed: outside this platform, or by an "
-                "operation that was killed before it was written down",
-                from_version=known,
-                to_version=found,
-            ),
+        observed = LedgerEntry(
+            family=family,
+            event=Event.observed,
+            actor="unknown",
+            reason="the champion alias was found changed, outside this platform",
+            from_version=known,
+            to_version=found,
         )
-    if champion is not None and Alias.challenger in champion.aliases:
-        registry.client.delete_registered_model_alias(family, Alias.challenger.value)
+        switches.append(ledger.append(registry.lake, observed))
+    if champion is not None:
+        _mend_aliases(registry, champion, switches[-1].from_version)
     return champion
+
+
+def _mend_aliases(registry: Registry, champion: ModelVersion, before: int | None) -> None:
+    family = champion.family
+    if Alias.challenger in champion.aliases:
+        registry.client.delete_registered_model_alias(family, Alias.challenger.value)
+    previous = registry.find_or_none(ModelReference(family, alias=Alias.previous))
+    if before is None or (previous is not None and previous.version == before):
+        return
+    if registry.find_or_none(ModelReference(family, before)) is not None:
+        _set(registry, family, Alias.previous, before)
 
 
 def _entry(

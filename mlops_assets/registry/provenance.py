@@ -11,6 +11,14 @@ from mlops_assets.registry.errors import RegistryError
 
 UNKNOWN = "unknown"
 
+Environment = Mapping[str, str]
+"""What a model was trained on: version of Python, kind of processor, version of each library."""
+
+_DECISIVE = (
+    "numpy", "scipy", "pandas", "pyarrow", "duckdb", "scikit-learn", "catboost", "torch", "tabm",
+    "rtdl-num-embeddings",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -58,6 +66,20 @@ def collect_provenance(project_root: Path, dbt_manifest: Path | None = None) -> 
         lockfile_sha256=_sha256(lockfile) if lockfile.is_file() else UNKNOWN,
         dbt_manifest_sha256=_sha256(dbt_manifest) if dbt_manifest else UNKNOWN,
     )
+
+
+def collect_environment() -> Environment:
+    """Return the versions, here and now, of everything whose version can change a fit."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _DECISIVE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # what is not installed had no part in it
+    return found
 
 
 def _sha256(path: Path) -> str:

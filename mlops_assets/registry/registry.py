@@ -7,18 +7,21 @@ not through a wrapper. Who serves is changed in `mlops_assets.registry.promotion
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlops_assets.lake import Lake, TableVersion
+from mlops_assets.lake import PINS, Lake, TableVersion
 from mlops_assets.registry.errors import ModelNotFoundError, RegistryError
+from mlops_assets.registry.evaluations import log_evaluations
+from mlops_assets.registry.ledger import LEDGER
 from mlops_assets.registry.names import Alias, ModelReference
-from mlops_assets.registry.provenance import Provenance
+from mlops_assets.registry.provenance import Provenance, collect_environment
+from mlops_assets.registry.recipe import Recipe
 from mlops_assets.registry.tracking import local_folder, mlflow_client, save_native
 from mlops_assets.settings import Settings
 from mlops_assets.training.candidate import Candidate
@@ -29,12 +32,22 @@ from mlops_assets.training.family import ModelFamily
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.store.entities import PagedList
 
 EXAMPLE_FILE = "example.parquet"
 """Rows of input with the answers given at training, in the model's extra files."""
 
+EXAMPLE_ROWS = 20
+"""How many there are."""
+
 _ANSWER = "@answer"
+_RECORD = "mlops.record"  # one tag a version: MLflow reads a thousand versions tag by tag
 _CURVE_POINTS = 200
+_MANY_FILES = 100  # of one row each, as pins and the ledger are written
+_SAME_ANSWER = 1e-6  # relative above 1: a label may be counted in minutes
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,9 @@ class ModelVersion:
     first_day, last_day
         Calendar days of the rows it learnt from, validation included.
     threshold
-        Probability at and above which the answer is yes.
+        Probability at and above which the answer is yes; None for a task without one.
+    primary_metric
+        By which its family chose and judged it.
     metrics
         As `Evaluation.numbers` names them.
     """
@@ -100,7 +115,8 @@ class ModelVersion:
     inputs: tuple[TableVersion, ...]
     first_day: date
     last_day: date
-    threshold: float
+    threshold: float | None
+    primary_metric: str
     metrics: Mapping[str, float]
 
     def __str__(self) -> str:
@@ -176,19 +192,31 @@ class Registry:
         """
         from mlflow.entities import Param, RunTag
 
-        experiment = self._experiment(family)
+        experiment = self.experiment(family)
         tags = {
             "mlflow.runName": candidate.declaration.name,
             "mlflow.note.content": family.description,
             **_tags(candidate, inputs),
             **provenance.tags(),
-            "mlops.family_declaration": family.model_dump_json(),
+            "mlops.primary_metric": family.primary_metric,
         }
         run = self.client.create_run(experiment, tags=tags, run_name=candidate.declaration.name)
         run_id = run.info.run_id
         status = "FAILED"
         try:
             model_id = self._log_model(candidate, experiment, run_id, example)
+            Recipe(
+                family=family,
+                candidate=candidate.declaration,
+                training_set=candidate.learnt.training_set,
+                inputs=tuple(inputs),
+                seed=candidate.learnt.seed,
+                threads=candidate.learnt.threads,
+                members=candidate.members,
+                study=candidate.study,
+                provenance=provenance,
+                environment=collect_environment(),
+            ).log(self.client, run_id)
             parameters = {
                 "algorithm": candidate.declaration.algorithm,
                 "features": len(candidate.estimator.schema.names),
@@ -204,6 +232,7 @@ class Registry:
                 metrics=_metrics(candidate, model_id),
                 tags=[RunTag("mlops.model_id", model_id)],
             )
+            log_evaluations(self.client, run_id, (candidate.validation, candidate.test))
             self._log_inputs(run_id, candidate.learnt.training_set, inputs)
             status = "FINISHED"
         finally:
@@ -233,7 +262,8 @@ class Registry:
         experiment = self.client.get_experiment_by_name(family)
         if experiment is None:
             return ()
-        conditions = ["attributes.status = 'FINISHED'"]
+        # Only candidates have that tag; the trials of a search are runs too, and there are many.
+        conditions = ["attributes.status = 'FINISHED'", "tags.`mlops.candidate` != ''"]
         if training_set is not None:
             conditions.append(f"tags.`mlops.training_set` = '{training_set}'")
         runs = self.client.search_runs(
@@ -274,7 +304,7 @@ class Registry:
 
         for known in self.versions(family.name):
             if known.model_id == logged.model_id:
-                self._pin(known)
+                self.pin(known)
                 return known
         try:
             self.client.create_registered_model(family.name, description=family.description)
@@ -287,12 +317,19 @@ class Registry:
             # Not models:/ID: MLflow's SQL store looks that up in its process-wide default store.
             source=self.client.get_logged_model(logged.model_id).artifact_location,
             run_id=logged.run_id,
-            tags={k: v for k, v in run.data.tags.items() if k.startswith("mlops.")},
+            tags={
+                _RECORD: json.dumps(
+                    {k: v for k, v in run.data.tags.items() if k.startswith("mlops.")}
+                )
+            },
             description=f"{logged.name} on {logged.training_set}",
             model_id=logged.model_id,
         )
         version = self._version(created, {})
-        self._pin(version)
+        self.pin(version)
+        for table in (PINS, LEDGER):
+            if self.lake.exists(table) and self.lake.describe(table).files > _MANY_FILES:
+                self.lake.compact(table)
         return version
 
     def versions(self, family: str) -> tuple[ModelVersion, ...]:
@@ -300,20 +337,25 @@ class Registry:
         aliases = self._aliases(family)
         if aliases is None:
             return ()
-        found: list[ModelVersion] = []
-        token = None
-        while True:
-            page = self.client.search_model_versions(
-                f"name = '{family}'", max_results=10_000, page_token=token
-            )
-            found += [self._version(version, aliases) for version in page]
-            token = page.token
-            if not token:
-                return tuple(sorted(found, key=lambda version: -version.version))
+        found = [self._version(version, aliases) for version in self._search(f"name = '{family}'")]
+        return tuple(sorted(found, key=lambda version: -version.version))
+
+    def all_versions(self) -> tuple[ModelVersion, ...]:
+        """Return the versions of every family, by family, the newest first.
+
+        What was registered outside this platform, in a store shared with others, is left out.
+        """
+        aliases = self._all_aliases()
+        found = [
+            self._version(version, aliases[version.name])
+            for version in self._search("")
+            if _RECORD in version.tags
+        ]
+        return tuple(sorted(found, key=lambda version: (version.family, -version.version)))
 
     def families(self) -> tuple[str, ...]:
         """Return the names of the families that have versions."""
-        return tuple(sorted(found.name for found in self.client.search_registered_models()))
+        return tuple(sorted(self._all_aliases()))
 
     def find(self, reference: ModelReference | str) -> ModelVersion:
         """Return one version by `family/version` or `family@alias`.
@@ -352,6 +394,20 @@ class Registry:
                 return None
             raise
 
+    def pin(self, version: ModelVersion) -> None:
+        """Keep every table version that a model learnt from out of vacuum's reach.
+
+        Raises
+        ------
+        mlops_assets.lake.LakeError
+            When one of them is gone.
+        """
+        owner = str(version)
+        held = {(pin.table, pin.version) for pin in self.lake.pins() if pin.owner == owner}
+        for table in (version.training_set, *version.inputs):
+            if (table.table, table.version) not in held:
+                self.lake.pin(table, owner)
+
     # Models -------------------------------------------------------------------------------------
 
     def load(self, model: ModelReference | ModelVersion | LoggedCandidate | str) -> Estimator:
@@ -387,10 +443,15 @@ class Registry:
             if not path.is_file():
                 raise RegistryError(f"{model}: its example input {path} is missing")
             example = pq.read_table(path)
-        recorded = example[_ANSWER].to_numpy()
+        recorded = np.array(example[_ANSWER].to_pylist())
         answers = estimator.predict(feature_frame(example, estimator.schema))
-        apart = float(np.abs(answers - recorded).max())
-        if not apart <= 1e-6:
+        if answers.shape != recorded.shape:
+            raise RegistryError(
+                f"{model}: answers its example input with shape {answers.shape}, where it gave "
+                f"{recorded.shape} when it was trained; its files have changed"
+            )
+        apart = float((np.abs(answers - recorded) / np.maximum(1, np.abs(recorded))).max())
+        if not apart <= _SAME_ANSWER:
             raise RegistryError(
                 f"{model}: answers its example input up to {apart:.3g} away from what it did when "
                 "it was trained; its files or a library have changed"
@@ -413,7 +474,8 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise RegistryError(f"{model}: its artifacts cannot be fetched: {error}") from error
 
-    def _experiment(self, family: ModelFamily) -> str:
+    def experiment(self, family: ModelFamily) -> str:
+        """Return the id of the MLflow experiment with a family's runs, made where there is none."""
         from mlflow.exceptions import MlflowException
 
         known = self.client.get_experiment_by_name(family.name)
@@ -441,7 +503,7 @@ class Registry:
         from mlflow.models import Model
 
         estimator = candidate.estimator
-        rows = example.features.head(20)[list(estimator.schema.names)]
+        rows = example.features.head(EXAMPLE_ROWS)[list(estimator.schema.names)]
         logged = self.client.create_logged_model(
             experiment,
             name=candidate.declaration.name,
@@ -456,7 +518,7 @@ class Registry:
             native.mkdir()
             estimator.save(native)
             answers = pa.Table.from_pandas(_plain(rows, estimator), preserve_index=False)
-            answers = answers.append_column(_ANSWER, pa.array(estimator.predict(rows)))
+            answers = answers.append_column(_ANSWER, pa.array(estimator.predict(rows).tolist()))
             pq.write_table(answers, native / EXAMPLE_FILE)
             save_native(
                 estimator,
@@ -507,14 +569,37 @@ class Registry:
             raise
         return {name: int(version) for name, version in found.aliases.items()}
 
-    def _version(self, found: Any, aliases: Mapping[str, int]) -> ModelVersion:
-        tags = found.tags
+    def _all_aliases(self) -> dict[str, dict[str, int]]:
+        """Return the aliases of every family; nothing where no store was made yet."""
+        if self._has_no_store:
+            return {}
+        return {
+            found.name: {name: int(version) for name, version in found.aliases.items()}
+            for found in _pages(self.client.search_registered_models, max_results=1000)
+        }
+
+    def _search(self, condition: str) -> "Iterator[MlflowVersion]":
+        if self._has_no_store:
+            return iter(())
+        return _pages(
+            self.client.search_model_versions, filter_string=condition, max_results=10_000
+        )
+
+    @property
+    def _has_no_store(self) -> bool:
+        """Whether looking would make one: its migrations take seconds."""
+        scheme = "sqlite:///"
+        path = self.tracking_uri.removeprefix(scheme)
+        return self.tracking_uri.startswith(scheme) and not Path(path).exists()
+
+    def _version(self, found: "MlflowVersion", aliases: Mapping[str, int]) -> ModelVersion:
         number = int(found.version)
-        if "mlops.training_set" not in tags:
+        if _RECORD not in found.tags or found.run_id is None:
             raise RegistryError(
                 f"{found.name}/{number} was registered outside this platform: it does not say what "
                 "it learnt from. Delete it in MLflow, or register it under another name"
             )
+        tags = json.loads(found.tags[_RECORD])
         return ModelVersion(
             family=found.name,
             version=number,
@@ -528,13 +613,21 @@ class Registry:
             inputs=tuple(TableVersion.parse(text) for text in json.loads(tags["mlops.inputs"])),
             first_day=date.fromisoformat(tags["mlops.first_day"]),
             last_day=date.fromisoformat(tags["mlops.last_day"]),
-            threshold=float(tags["mlops.threshold"]),
+            threshold=json.loads(tags["mlops.threshold"]),
+            primary_metric=tags["mlops.primary_metric"],
             metrics=json.loads(tags["mlops.metrics"]),
         )
 
-    def _pin(self, version: ModelVersion) -> None:
-        for table in (version.training_set, *version.inputs):
-            self.lake.pin(table, owner=str(version))
+
+def _pages(search: "Callable[..., PagedList[_Found]]", **wanted: Any) -> "Iterator[_Found]":
+    """Give what a search finds, page after page."""
+    token = None
+    while True:
+        page = search(**wanted, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def load_estimator_in(folder: Path) -> Estimator:
@@ -576,7 +669,7 @@ def _tags(candidate: Candidate, inputs: Sequence[TableVersion]) -> dict[str, str
         "mlops.last_day": learnt.last_day.isoformat(),
         "mlops.seed": str(learnt.seed),
         "mlops.threads": str(learnt.threads),
-        "mlops.threshold": repr(candidate.threshold),
+        "mlops.threshold": json.dumps(candidate.threshold),
         "mlops.metrics": json.dumps(_numbers(candidate)),
     }
 
@@ -592,9 +685,10 @@ def _metrics(candidate: Candidate, model_id: str) -> list[Any]:
     ]
     curve = candidate.estimator.learning_curve
     every = max(1, len(curve.train) // _CURVE_POINTS)
+    loss = candidate.estimator.task.loss
     for name, values in (
-        ("log_loss/train", curve.train),
-        ("log_loss/validation", curve.validation),
+        (f"{loss}/train", curve.train),
+        (f"{loss}/validation", curve.validation),
     ):
         metrics += [Metric(name, values[i], now, i) for i in range(0, len(values), every)]
     return metrics

@@ -6,6 +6,7 @@ untouched.
 """
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -79,7 +80,10 @@ def local_folder(location: str, scratch: Path) -> Path:
 def save_native(
     estimator: Any, folder: Path, mlflow_model: Any, example: Any, extra_files: list[Path]
 ) -> None:
-    """Write a model in the flavor of its own library, as MLflow's UI and tools expect it.
+    """Write a model in its estimator's flavor, as MLflow's UI and tools expect it.
+
+    Nothing is pickled: a library with a format of its own is written by MLflow's flavor for it, any
+    other estimator by itself, under the flavor `mlops_assets`.
 
     Parameters
     ----------
@@ -101,51 +105,101 @@ def save_native(
     """
     from importlib.metadata import version
 
+    write = _FLAVORS.get(estimator.flavor)
+    if write is None:
+        raise RegistryError(
+            f"{type(estimator).__name__} has flavor {estimator.flavor!r}, which cannot be logged; "
+            f"there are {', '.join(_FLAVORS)}"
+        )
+    packages = dict.fromkeys(["numpy", "pandas", *_packages(estimator)])
     shared = {
         "path": str(folder),
         "mlflow_model": mlflow_model,
-        "signature": _signature(estimator.schema),
+        "signature": _signature(estimator),
         "input_example": example,
-        "extra_files": [str(path) for path in extra_files],
+        "pip_requirements": [f"{name}=={version(name)}" for name in packages],
     }
-    pins = [f"{name}=={version(name)}" for name in ("numpy", "pandas")]
-    if estimator.flavor == "catboost":
-        from mlflow.catboost import save_model
-
-        pins.append(f"catboost=={version('catboost')}")
-        save_model(estimator.native, pip_requirements=pins, **shared)
-    elif estimator.flavor == "sklearn":
-        from mlflow.sklearn import save_model
-
-        from mlops_assets.training.estimators.linear import TRUSTED_TYPES
-
-        pins += [f"{name}=={version(name)}" for name in ("scikit-learn", "skops")]
-        save_model(
-            estimator.native,
-            pip_requirements=pins,
-            serialization_format="skops",
-            skops_trusted_types=list(TRUSTED_TYPES),
-            pyfunc_predict_fn="predict_proba",
-            **shared,
-        )
-    else:
-        raise RegistryError(
-            f"{type(estimator).__name__} has flavor {estimator.flavor!r}, which cannot be logged; "
-            "there are catboost and sklearn"
-        )
+    write(estimator, folder, shared, extra_files)
 
 
-def _signature(schema: Any) -> Any:
-    """Describe features in and a probability out."""
+def _save_catboost(
+    estimator: Any, folder: Path, shared: dict[str, Any], extra_files: list[Path]
+) -> None:
+    from mlflow.catboost import save_model
+
+    del folder
+    save_model(estimator.native, extra_files=[str(path) for path in extra_files], **shared)
+
+
+def _save_sklearn(
+    estimator: Any, folder: Path, shared: dict[str, Any], extra_files: list[Path]
+) -> None:
+    from mlflow.sklearn import save_model
+    from skops import io
+
+    del folder
+    classes = hasattr(estimator.native, "predict_proba")
+    save_model(
+        estimator.native,
+        serialization_format="skops",
+        # The estimator refused to save a type that is not to be trusted, so these all are.
+        skops_trusted_types=io.get_untrusted_types(data=io.dumps(estimator.native)),
+        pyfunc_predict_fn="predict_proba" if classes else "predict",
+        extra_files=[str(path) for path in extra_files],
+        **shared,
+    )
+
+
+def _save_own_files(
+    estimator: Any, folder: Path, shared: dict[str, Any], extra_files: list[Path]
+) -> None:
+    from shutil import copy2
+
+    from mlflow.pyfunc import save_model
+
+    from mlops_assets.registry import pyfunc
+
+    kind = type(estimator)
+    shared["mlflow_model"].add_flavor(
+        estimator.flavor, estimator=f"{kind.__module__}:{kind.__qualname__}"
+    )
+    save_model(loader_module=pyfunc.__name__, **shared)
+    estimator.save(folder)
+    (folder / "extra_files").mkdir()
+    for path in extra_files:
+        if not (folder / path.name).exists():
+            copy2(path, folder / "extra_files" / path.name)
+
+
+_FLAVORS: Mapping[str, Callable[[Any, Path, dict[str, Any], list[Path]], None]] = {
+    "catboost": _save_catboost,
+    "sklearn": _save_sklearn,
+    "mlops_assets": _save_own_files,
+}
+
+_PACKAGES = {"catboost": ("catboost",), "sklearn": ("scikit-learn", "skops")}
+
+
+def _packages(estimator: Any) -> list[str]:
+    """Return the packages without which a model cannot be loaded, those of its members too."""
+    own = _PACKAGES.get(estimator.flavor)
+    found = list(("mlops-assets", *estimator.requirements) if own is None else own)
+    for member in getattr(estimator, "members", {}).values():
+        found += _packages(member)
+    return found
+
+
+def _signature(estimator: Any) -> Any:
+    """Describe features in and answers out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
+    schema = estimator.schema
     inputs: list[Any] = [
         ColSpec(
             DataType.string if name in schema.categorical else DataType.float, name, required=False
         )
         for name in schema.names
     ]
-    return ModelSignature(
-        inputs=Schema(inputs), outputs=Schema([ColSpec(DataType.double, "probability")])
-    )
+    outputs: list[Any] = [ColSpec(DataType.double, name) for name in estimator.task.outputs]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

@@ -6,19 +6,14 @@ Welsh 2007 (Journal of the Royal Statistical Society B 69, 369-390), with days a
 Carlstein 1986 (Annals of Statistics 14, 1171-1179). Intervals are percentile intervals.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.training.metrics import (
-    Floats,
-    Metric,
-    MetricError,
-    Scored,
-    Weighted,
-    metric_named,
-)
+from mlops_assets.training.metrics import Floats, Metric, MetricError, Scored, Weighted
+from mlops_assets.training.tasks import Task
 
 MINIMUM_BLOCKS = 5
 """Fewer days than this give no interval."""
@@ -113,18 +108,46 @@ def estimate(metric: Metric, rows: Scored, resampling: Resampling) -> Estimate:
     Estimate
         With the reason, never a made-up number, where a value or an interval does not exist.
     """
-    try:
-        weighted = metric.reduce(rows)
-    except MetricError as error:
-        return Estimate(None, reason=str(error))
-    value = float(weighted(np.ones((1, rows.blocks)))[0])
+    return estimates([metric], rows, resampling)[metric.name]
+
+
+def estimates(
+    metrics: Iterable[Metric], rows: Scored, resampling: Resampling
+) -> dict[str, Estimate]:
+    """Measure metrics with their intervals, all from the same draws.
+
+    Returns
+    -------
+    dict
+        By the metric's name, as `estimate` gives each.
+    """
+    found: dict[str, Estimate] = {}
+    weighted: dict[str, Weighted] = {}
+    ones = np.ones((1, rows.blocks))
+    for metric in metrics:
+        try:
+            function = metric.reduce(rows)
+        except MetricError as error:
+            found[metric.name] = Estimate(None, reason=str(error))
+            continue
+        value = float(function(ones)[0])
+        if np.isfinite(value):
+            found[metric.name] = Estimate(value)
+            weighted[metric.name] = function
+        else:
+            found[metric.name] = Estimate(None, reason=f"it is {value} on these rows")
     if rows.blocks < MINIMUM_BLOCKS:
-        return Estimate(value, reason=f"{rows.blocks} days; at least {MINIMUM_BLOCKS} are needed")
-    try:
-        low, high = resampling.interval(_each_draw(rows.blocks, resampling, weighted)[0])
-    except MetricError as error:
-        return Estimate(value, reason=str(error))
-    return Estimate(value, low, high)
+        reason = f"{rows.blocks} days; at least {MINIMUM_BLOCKS} are needed"
+        return found | {name: replace(found[name], reason=reason) for name in weighted}
+    draws = _each_draw(rows.blocks, resampling, *weighted.values())
+    for name, values in zip(weighted, draws, strict=True):
+        try:
+            low, high = resampling.interval(values)
+        except MetricError as error:
+            found[name] = replace(found[name], reason=str(error))
+        else:
+            found[name] = replace(found[name], low=low, high=high)
+    return found
 
 
 @dataclass(frozen=True)
@@ -162,9 +185,10 @@ class PairedDifference:
 
 def paired_difference(
     metric: str,
+    task: Task,
     label: NDArray[np.generic],
-    probability_a: NDArray[np.generic],
-    probability_b: NDArray[np.generic],
+    answers_a: NDArray[np.generic],
+    answers_b: NDArray[np.generic],
     days: NDArray[np.generic],
     resampling: Resampling,
 ) -> PairedDifference:
@@ -174,8 +198,10 @@ def paired_difference(
     ----------
     metric
         Name of a metric that has a direction.
-    label, probability_a, probability_b, days
-        Arrays of shape (rows,), row by row the same.
+    task
+        What kind of label and answers they are.
+    label, answers_a, answers_b, days
+        Arrays, row by row the same: label and days of shape (rows,), answers as the task says.
     resampling
         Draws, seed and level.
 
@@ -185,18 +211,16 @@ def paired_difference(
         When the metric has no direction, cannot be computed on these rows, or has no interval. The
         caller must not promote then.
     """
-    chosen = metric_named(metric)
-    if chosen.greater_is_better is None:
-        raise MetricError(f"{metric} has no direction, so two models cannot be ranked by it")
-    rows_a = Scored.of(label, probability_a, days)
-    rows_b = Scored.of(label, probability_b, days)
+    chosen = task.metric(metric)
+    sign = chosen.sign
+    rows_a = Scored.of(task, label, answers_a, days)
+    rows_b = Scored.of(task, label, answers_b, days)
     if rows_a.blocks < MINIMUM_BLOCKS:
         raise MetricError(
             f"{rows_a.blocks} days are too few to compare two models; "
             f"at least {MINIMUM_BLOCKS} are needed"
         )
     a, b = chosen.reduce(rows_a), chosen.reduce(rows_b)
-    sign = 1.0 if chosen.greater_is_better else -1.0
     ones = np.ones((1, rows_a.blocks))
     value_a, value_b = float(a(ones)[0]), float(b(ones)[0])
     draws_a, draws_b = _each_draw(rows_a.blocks, resampling, a, b)
@@ -208,7 +232,7 @@ def paired_difference(
         gain=sign * (value_b - value_a),
         low=low,
         high=high,
-        identical=bool(np.array_equal(rows_a.probability, rows_b.probability)),
+        identical=bool(np.array_equal(rows_a.answers, rows_b.answers)),
         rows=len(rows_a.label),
         days=rows_a.blocks,
         resampling=resampling,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from mlops_assets.lake import Lake, TableVersion
 from mlops_assets.training.family import TRAINING_SET_COLUMNS, ModelFamily
+from mlops_assets.training.labels import label_facts
+from mlops_assets.training.tasks import Task, TaskError, declared_task
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,10 +70,12 @@ class Part:
         `train`, `validation` or `test`.
     schema
         What the features are.
+    task
+        What kind of label it is, with the classes of the training part.
     features
         One column a feature in the schema's order: float32, or category.
     label
-        Shape (rows,), float64.
+        As the task encodes it, shape (rows,): 0 or 1, the position of a class, or the value.
     days
         Calendar day of each row by the split column, datetime64[D], shape (rows,).
     context
@@ -80,6 +84,7 @@ class Part:
 
     name: str
     schema: FeatureSchema
+    task: Task
     features: "pd.DataFrame"
     label: NDArray[np.float64]
     days: NDArray[np.datetime64]
@@ -87,6 +92,46 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.label)
+
+
+def join_parts(first: Part, second: Part) -> Part:
+    """Put one part after another, such as train and validation to learn again from both.
+
+    Parameters
+    ----------
+    first, second
+        Parts of one training set.
+
+    Raises
+    ------
+    DatasetError
+        When their features or their tasks differ.
+    """
+    import pandas as pd
+    from pandas.api.types import union_categoricals
+
+    if first.schema != second.schema or first.task != second.task:
+        raise DatasetError(
+            f"parts {first.name} and {second.name} have different features or classes; "
+            "load both from one version of one training set"
+        )
+    columns: dict[str, Any] = {}
+    for name in first.schema.names:
+        pair = [part.features[name] for part in (first, second)]
+        if name in first.schema.categorical:
+            columns[name] = union_categoricals(pair, sort_categories=True)
+        else:
+            columns[name] = np.concatenate([column.to_numpy() for column in pair])
+    rows = len(first) + len(second)
+    return Part(
+        name=f"{first.name}+{second.name}",
+        schema=first.schema,
+        task=first.task,
+        features=pd.DataFrame(columns, index=pd.RangeIndex(rows), copy=False),
+        label=np.concatenate([first.label, second.label]),
+        days=np.concatenate([first.days, second.days]),
+        context=pd.concat([first.context, second.context], ignore_index=True),
+    )
 
 
 def _quoted(name: str) -> str:
@@ -130,6 +175,30 @@ def feature_schema(
     if not names:
         raise DatasetError(f"{relation}: has no feature column beside keys, times and label")
     return FeatureSchema(tuple(names), tuple(categorical))
+
+
+def learnt_task(con: "duckdb.DuckDBPyConnection", relation: str, family: ModelFamily) -> Task:
+    """Return the family's task as its training set completes it: with the classes found in train.
+
+    Parameters
+    ----------
+    con
+        DuckDB session that knows the relation.
+    relation
+        The training set, as SQL names it.
+    family
+        The family it was built for.
+
+    Raises
+    ------
+    DatasetError
+        When there is no training part.
+    """
+    task = declared_task(family)
+    found = label_facts(con, relation, task)
+    if "train" not in found:
+        raise DatasetError(f"{relation}: part 'train' is empty; build the training set again")
+    return task.learnt_from(found["train"])
 
 
 def _select(schema: FeatureSchema) -> list[str]:
@@ -208,6 +277,7 @@ def load_part(
     family: ModelFamily,
     schema: FeatureSchema | None = None,
     *,
+    task: Task | None = None,
     limit: int | None = None,
 ) -> Part:
     """Read one part of a training set.
@@ -224,13 +294,15 @@ def load_part(
         The family it was built for.
     schema
         The features to read. Default: all the training set has.
+    task
+        With its classes. Default: as the training part of this training set completes it.
     limit
         Read only this many rows, the same ones every time; for an example of input.
 
     Raises
     ------
     DatasetError
-        When the part is unknown or empty, or a feature cannot be read.
+        When the part is unknown or empty, or a feature or a label cannot be read.
     """
     import pandas as pd
     import pyarrow as pa
@@ -238,6 +310,7 @@ def load_part(
     if part not in PARTS:
         raise DatasetError(f"no split part {part!r}; there are {', '.join(PARTS)}")
     schema = feature_schema(con, relation, family) if schema is None else schema
+    task = learnt_task(con, relation, family) if task is None else task
     order = ", ".join(_quoted(name) for name in ("prediction_time", *family.spine.entity))
     kept = [name for name in (*family.spine.entity, *family.spine.keep) if name not in schema.names]
     context = [_quoted(name) for name in kept]
@@ -254,13 +327,18 @@ def load_part(
     if not len(table):
         raise DatasetError(f"{relation}: part {part!r} is empty; build the training set again")
     features = feature_frame(table, schema)
+    try:
+        label = task.encode(table["@label"])
+    except TaskError as error:
+        raise DatasetError(f"{relation}: part {part!r}: {error}") from error
     around = {name: table[name].to_pandas() for name in kept}
     around |= {"month": table["@month"].to_pandas(), "hour": table["@hour"].to_pandas()}
     return Part(
         name=part,
         schema=schema,
+        task=task,
         features=features,
-        label=table["@label"].to_numpy().astype(np.float64),
+        label=label,
         days=table["@day"].to_numpy().astype("datetime64[D]"),
         context=pd.DataFrame(around, copy=False),
     )
@@ -299,10 +377,9 @@ def load_parts(
                 f"{training_set} lacks features {absent} that the model takes; evaluate it on a "
                 "training set that still has them"
             )
-        return {
-            part: load_part(con, table.sql, part, family, present if schema is None else schema)
-            for part in parts
-        }
+        wanted = present if schema is None else schema
+        task = learnt_task(con, table.sql, family)
+        return {part: load_part(con, table.sql, part, family, wanted, task=task) for part in parts}
 
 
 def column_for_slices(part: Part, name: str) -> "pd.Series[Any]":

@@ -1,32 +1,33 @@
 """Evaluating a model on one part of the split: metrics with intervals, slices, and curves.
 
-What a plot or a table of the report shows is computed here, once; drawing is elsewhere.
+What a plot or a table of the report shows is computed here, once, or in
+`mlops_assets.training.curves`; drawing is elsewhere. An evaluation can be stored and read again
+exactly, so that a model is measured once.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.training.bootstrap import Estimate, Resampling, estimate
+from mlops_assets.training.bootstrap import Estimate, Resampling, estimates
+from mlops_assets.training.curves import (
+    Curves,
+    curves_from,
+    curves_of,
+    curves_state,
+    rows_from_the_top,
+)
 from mlops_assets.training.dataset import Part, column_for_slices
 from mlops_assets.training.family import ModelFamily, ThresholdDeclaration
-from mlops_assets.training.metrics import (
-    METRICS,
-    Floats,
-    MetricError,
-    Scored,
-    calibration_edges,
-    metric_named,
-)
+from mlops_assets.training.metrics import Floats, MetricError, Scored
+from mlops_assets.training.tasks import Binary, Task, in_order, task_from
 
 SMALL_SLICE = 200
 """A slice with fewer rows is marked as small: its interval is wide and its value says little."""
-
-_CURVE_POINTS = 400
-_HISTOGRAM_BINS = 40
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class SliceResult:
     ----------
     column, value
         Which slice.
-    rows, positives
-        What it holds.
+    rows
+        How many it holds.
+    label
+        What their labels are, as `Task.describe` says it.
     metrics
-        The primary metric, log loss and calibration error, by name.
+        The primary metric and the task's metrics by slice, by name.
     small
         Whether there are fewer than `SMALL_SLICE` rows.
     """
@@ -48,44 +51,9 @@ class SliceResult:
     column: str
     value: str
     rows: int
-    positives: int
+    label: Mapping[str, float]
     metrics: Mapping[str, Estimate]
     small: bool
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Points to draw, each array one-dimensional.
-
-    Attributes
-    ----------
-    false_positive_rate, true_positive_rate
-        The ROC curve.
-    recall, precision
-        The precision-recall curve.
-    predicted, observed, bin_rows
-        Mean answer and rate of yes in each calibration bin, and the rows in it.
-    edges, positives, negatives
-        Histogram of the answers by class; there is one more edge than counts.
-    hour, hour_rows, hour_predicted, hour_observed, hour_log_loss
-        Per hour of day; empty when the split column has no hours.
-    """
-
-    false_positive_rate: Floats
-    true_positive_rate: Floats
-    recall: Floats
-    precision: Floats
-    predicted: Floats
-    observed: Floats
-    bin_rows: Floats
-    edges: Floats
-    positives: Floats
-    negatives: Floats
-    hour: Floats
-    hour_rows: Floats
-    hour_predicted: Floats
-    hour_observed: Floats
-    hour_log_loss: Floats
 
 
 @dataclass(frozen=True)
@@ -117,8 +85,12 @@ class Evaluation:
     ----------
     part
         `validation` or `test`.
-    rows, positives, days
-        What was evaluated on.
+    task
+        What kind of label it is.
+    rows, days
+        How many were evaluated on.
+    label
+        What the labels are, as `Task.describe` says it.
     metrics
         Every metric by name, each with its interval.
     slices
@@ -126,23 +98,25 @@ class Evaluation:
     curves
         Points to draw.
     decision
-        Precision and recall at the family's threshold; None before one was chosen.
+        Precision and recall at the family's threshold; None before one was chosen, and for a task
+        without a threshold.
     resampling
         How intervals were made.
-    probability
-        The answers, shape (rows,), in the part's order.
+    answers
+        In the part's order, shape (rows,) or (rows, outputs).
     """
 
     part: str
+    task: Task
     rows: int
-    positives: int
     days: int
+    label: Mapping[str, float]
     metrics: Mapping[str, Estimate]
     slices: tuple[SliceResult, ...]
     curves: Curves
     decision: AtThreshold | None
     resampling: Resampling
-    probability: Floats
+    answers: Floats
 
     def value(self, metric: str) -> float:
         """Return a metric's value.
@@ -152,7 +126,7 @@ class Evaluation:
         MetricError
             When it could not be computed, with the reason; it is never replaced by a number.
         """
-        found = self.metrics[metric_named(metric).name]
+        found = self.metrics[self.task.metric(metric).name]
         if found.value is None:
             raise MetricError(f"{metric} on {self.part} cannot be computed: {found.reason}")
         return found.value
@@ -171,10 +145,67 @@ class Evaluation:
                     flat[f"{self.part}_at_threshold_{name}"] = number
         return flat
 
+    def to_json(self) -> str:
+        """Return everything but the answers as JSON; every number survives to the last bit."""
+        content = {
+            "part": self.part,
+            "task": self.task.state(),
+            "rows": self.rows,
+            "days": self.days,
+            "label": dict(self.label),
+            "metrics": {name: asdict(found) for name, found in self.metrics.items()},
+            "slices": [asdict(found) for found in self.slices],
+            "curves": curves_state(self.curves),
+            "decision": None if self.decision is None else asdict(self.decision),
+            "resampling": asdict(self.resampling),
+        }
+        return json.dumps(content, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, answers: NDArray[np.float64]) -> "Evaluation":
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text
+            The JSON.
+        answers
+            The answers that were evaluated, which are stored apart.
+
+        Raises
+        ------
+        MetricError
+            When it is no evaluation, or these cannot be its answers.
+        """
+        try:
+            raw = json.loads(text)
+            task = task_from(raw["task"])
+            task.check_answers(answers, raw["rows"])
+            return cls(
+                part=raw["part"],
+                task=task,
+                rows=raw["rows"],
+                days=raw["days"],
+                label=raw["label"],
+                metrics={name: Estimate(**found) for name, found in raw["metrics"].items()},
+                slices=tuple(_slice_from(found) for found in raw["slices"]),
+                curves=curves_from(task, raw["curves"]),
+                decision=None if raw["decision"] is None else AtThreshold(**raw["decision"]),
+                resampling=Resampling(**raw["resampling"]),
+                answers=answers,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise MetricError(f"this is no stored evaluation with its answers: {error}") from error
+
+
+def _slice_from(raw: Mapping[str, Any]) -> SliceResult:
+    metrics = {name: Estimate(**found) for name, found in raw["metrics"].items()}
+    return SliceResult(**{**raw, "metrics": metrics})
+
 
 def evaluate(
     part: Part,
-    probability: NDArray[np.float64],
+    answers: NDArray[np.float64],
     family: ModelFamily,
     resampling: Resampling,
     threshold: float | None = None,
@@ -185,8 +216,8 @@ def evaluate(
     ----------
     part
         The rows and their truth.
-    probability
-        The model's answers, shape (rows,).
+    answers
+        The model's, shape (rows,) or (rows, outputs).
     family
         Names the slices and the primary metric.
     resampling
@@ -197,52 +228,61 @@ def evaluate(
     Raises
     ------
     MetricError
-        When answers and rows do not match, or an answer is not a probability.
+        When answers and rows do not match, or an answer is not one of the task.
     DatasetError
         When a declared slice is no column of the training set.
     """
-    rows = Scored.of(part.label, probability, part.days)
+    task = part.task
+    rows = Scored.of(task, part.label, answers, part.days)
     return Evaluation(
         part=part.name,
+        task=task,
         rows=len(part),
-        positives=int(part.label.sum()),
         days=rows.blocks,
-        metrics={name: estimate(metric, rows, resampling) for name, metric in METRICS.items()},
+        label=task.describe(rows.label),
+        metrics=estimates(task.metrics.values(), rows, resampling),
         slices=_slices(part, rows, family, resampling),
-        curves=_curves(rows, part),
+        curves=curves_of(rows, part),
         decision=None if threshold is None else _at_threshold(rows, threshold),
         resampling=resampling,
-        probability=rows.probability,
+        answers=rows.answers,
     )
 
 
 def choose_threshold(
-    part: Part, probability: NDArray[np.float64], rule: ThresholdDeclaration
-) -> float:
+    part: Part, answers: NDArray[np.float64], rule: ThresholdDeclaration
+) -> float | None:
     """Choose the probability at and above which the answer is yes.
 
     Parameters
     ----------
     part
         The validation part; the test part must not decide this.
-    probability
-        The model's answers on it, shape (rows,).
+    answers
+        The model's answers on it.
     rule
         The family's rule.
+
+    Returns
+    -------
+    float or None
+        None for a task that does not answer yes or no.
 
     Raises
     ------
     MetricError
         When the part is `test`, or has one class only.
     """
+    if not isinstance(part.task, Binary):
+        return None
     if rule.value is not None:
         return rule.value
     if part.name == "test":
         raise MetricError(
             "the threshold is chosen on validation; test is left untouched for the gate"
         )
-    rows = Scored.of(part.label, probability, part.days)
-    scores, true_positives, flagged = _cumulated(rows)
+    rows = Scored.of(part.task, part.label, answers, part.days)
+    scores, true_positives, flagged = rows_from_the_top(rows)
     f1 = 2 * true_positives / (flagged + rows.label.sum())
     return float(scores[int(np.argmax(f1))])
 
@@ -268,57 +308,38 @@ def choose_challenger(family: ModelFamily, evaluations: Mapping[str, Evaluation]
         raise MetricError(
             f"{family.name}: {wrong} are not evaluated on validation; test chooses nothing"
         )
-    metric = metric_named(family.primary_metric)
-    sign = 1 if metric.greater_is_better else -1
+    metric = next(iter(evaluations.values())).task.metric(family.primary_metric)
     declared = [candidate.name for candidate in family.candidates]
     order = sorted(evaluations, key=lambda n: declared.index(n) if n in declared else len(declared))
-    return max(order, key=lambda name: sign * evaluations[name].value(metric.name))
+    return max(order, key=lambda name: metric.sign * evaluations[name].value(metric.name))
 
 
 def _slices(
     part: Part, rows: Scored, family: ModelFamily, resampling: Resampling
 ) -> tuple[SliceResult, ...]:
-    names = dict.fromkeys((family.primary_metric, "log_loss", "calibration_error"))
+    task = part.task
+    wanted = dict.fromkeys((family.primary_metric, *task.by_slice))
+    metrics = [task.metrics[name] for name in wanted if name in task.metrics]
     results: list[SliceResult] = []
     for column in family.slices:
         values = column_for_slices(part, column).astype(str).to_numpy(dtype=str)
-        for value in _in_order(np.unique(values)):
-            chosen = values == value
-            inside = Scored.of(rows.label[chosen], rows.probability[chosen], part.days[chosen])
+        for value in in_order(np.unique(values).tolist()):
+            inside = rows.take(values == value)
             results.append(
                 SliceResult(
                     column=column,
                     value=value,
-                    rows=int(chosen.sum()),
-                    positives=int(inside.label.sum()),
-                    metrics={name: estimate(METRICS[name], inside, resampling) for name in names},
-                    small=bool(chosen.sum() < SMALL_SLICE),
+                    rows=len(inside),
+                    label=task.describe(inside.label),
+                    metrics=estimates(metrics, inside, resampling),
+                    small=len(inside) < SMALL_SLICE,
                 )
             )
     return tuple(results)
 
 
-def _in_order(values: Sequence[str] | NDArray[np.str_]) -> list[str]:
-    """Sort numbers as numbers and the rest as text."""
-
-    def key(value: str) -> tuple[int, float, str]:
-        number = value.removesuffix(".0")
-        return (0, float(number), "") if number.lstrip("-").isdigit() else (1, 0.0, value)
-
-    return sorted((str(value) for value in values), key=key)
-
-
-def _cumulated(rows: Scored) -> tuple[Floats, Floats, Floats]:
-    """Return each distinct answer, falling, with the positives and the rows at or above it."""
-    order = np.argsort(-rows.probability, kind="stable")
-    score = rows.probability[order]
-    last = np.flatnonzero(np.r_[score[1:] != score[:-1], True])
-    true_positives = np.cumsum(rows.label[order])[last]
-    return score[last], true_positives, (last + 1).astype(np.float64)
-
-
 def _at_threshold(rows: Scored, threshold: float) -> AtThreshold:
-    yes = rows.probability >= threshold
+    yes = rows.answers >= threshold
     hits, flagged = float(rows.label[yes].sum()), int(yes.sum())
     positives = float(rows.label.sum())
     return AtThreshold(
@@ -328,54 +349,3 @@ def _at_threshold(rows: Scored, threshold: float) -> AtThreshold:
         f1=2 * hits / (flagged + positives) if flagged and positives else None,
         flagged=flagged / len(rows.label),
     )
-
-
-def _curves(rows: Scored, part: Part) -> Curves:
-    _, hits, flagged = _cumulated(rows)
-    positives = rows.label.sum()
-    negatives = len(rows.label) - positives
-    keep = np.unique(np.linspace(0, len(hits) - 1, _CURVE_POINTS).astype(int))
-    if not positives or not negatives:
-        keep = keep[:0]  # with one class there is no such curve
-    edges = calibration_edges(rows.probability)
-    cell = np.searchsorted(edges, rows.probability, side="right")
-    in_bin = np.bincount(cell, minlength=len(edges) + 1).astype(np.float64)
-    filled = in_bin > 0
-    predicted = np.bincount(cell, weights=rows.probability, minlength=len(in_bin))[filled]
-    observed = np.bincount(cell, weights=rows.label, minlength=len(in_bin))[filled]
-    in_bin = in_bin[filled]
-    grid = np.linspace(
-        0, max(1e-6, float(np.quantile(rows.probability, 0.999))), _HISTOGRAM_BINS + 1
-    )
-    clipped = np.minimum(rows.probability, grid[-1])
-    yes, no = clipped[rows.label == 1], clipped[rows.label == 0]
-    return Curves(
-        false_positive_rate=np.r_[0, (flagged - hits)[keep] / max(negatives, 1)],
-        true_positive_rate=np.r_[0, hits[keep] / max(positives, 1)],
-        recall=hits[keep] / max(positives, 1),
-        precision=(hits / flagged)[keep],
-        predicted=predicted / in_bin,
-        observed=observed / in_bin,
-        bin_rows=in_bin,
-        edges=grid,
-        positives=np.histogram(yes, grid)[0].astype(np.float64),
-        negatives=np.histogram(no, grid)[0].astype(np.float64),
-        **_by_hour(rows, part),
-    )
-
-
-def _by_hour(rows: Scored, part: Part) -> dict[str, Any]:
-    names = ("hour", "hour_rows", "hour_predicted", "hour_observed", "hour_log_loss")
-    hours = part.context["hour"].to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isnan(hours).any():
-        return {name: np.empty(0) for name in names}
-    hour = hours.astype(int)
-    count = np.bincount(hour, minlength=24).astype(np.float64)
-    there = np.flatnonzero(count)
-    p = np.clip(rows.probability, 1e-15, 1 - 1e-15)
-    loss = -(rows.label * np.log(p) + (1 - rows.label) * np.log1p(-p))
-    means = [
-        np.bincount(hour, weights=values, minlength=24)[there] / count[there]
-        for values in (rows.probability, rows.label, loss)
-    ]
-    return dict(zip(names, (there.astype(np.float64), count[there], *means), strict=True))

@@ -6,29 +6,26 @@ is checked where they are (`mlops_assets.training.training_set`).
 """
 
 from collections.abc import Mapping
-from datetime import date
-from difflib import get_close_matches
+from datetime import date, timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
+from mlops_assets.declaration import Declared, did_you_mean, find_problems
 from mlops_assets.lake import TableName
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-ALGORITHMS = ("linear", "catboost")
+ALGORITHMS = ("linear", "catboost", "net", "ensemble")
 """Algorithms known by a short name. Another one is declared by its import path, `package:Class`."""
+
+TASKS = ("binary", "multiclass", "regression")
+"""Kinds of label there are."""
+
+DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
+"""What a regression answers when the declaration says nothing."""
 
 DERIVED_SLICES = ("month", "hour")
 """Slices every family has: they come from the split column's calendar."""
@@ -48,29 +45,11 @@ class FamilyError(ValueError):
     """A family is declared wrongly. The message names the source, each key, value and rule."""
 
 
-class _Declared(BaseModel):
-    """A frozen piece of a declaration that names the nearest valid key when one is unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    near = get_close_matches(str(key), cls.model_fields, n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    allowed = ", ".join(cls.model_fields)
-                    raise ValueError(f"unknown key {key!r}{hint} Allowed: {allowed}")
-        return data
-
-
 def _table(value: str) -> str:
     return str(TableName.parse(value))
 
 
-class SpineDeclaration(_Declared):
+class SpineDeclaration(Declared):
     """One row per entity and prediction time: what the model is to score.
 
     Attributes
@@ -96,7 +75,7 @@ class SpineDeclaration(_Declared):
     _table = field_validator("table")(_table)
 
 
-class LabelDeclaration(_Declared):
+class LabelDeclaration(Declared):
     """Where the truth is, and when it can be known.
 
     Attributes
@@ -122,7 +101,7 @@ class LabelDeclaration(_Declared):
     _table = field_validator("table")(_table)
 
 
-class FeatureDeclaration(_Declared):
+class FeatureDeclaration(Declared):
     """Features of one view.
 
     Attributes
@@ -150,7 +129,7 @@ class FeatureDeclaration(_Declared):
         return value
 
 
-class SplitDeclaration(_Declared):
+class SplitDeclaration(Declared):
     """Time-ordered split. Each part begins where the one before it ends; ends are exclusive.
 
     Attributes
@@ -185,22 +164,143 @@ class SplitDeclaration(_Declared):
         return self
 
 
-class CandidateDeclaration(_Declared):
+class _Range(Declared):
+    """What an integer and a float range share: `low` below `high`, and no logarithm of nothing."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be less than high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, not {self.low}")
+        return self
+
+
+class IntRange(_Range):
+    """Whole numbers from `low` to `high`, both included.
+
+    Attributes
+    ----------
+    kind
+        `int`.
+    low, high
+        Ends of the range.
+    log
+        Whether to search orders of magnitude evenly.
+    step
+        Distance between values; not together with `log`.
+    """
+
+    kind: Literal["int"]
+    low: int
+    high: int
+    step: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _step_or_log(self) -> Self:
+        if self.log and self.step != 1:
+            raise ValueError(f"log and step {self.step} exclude each other; leave one out")
+        return self
+
+
+class FloatRange(_Range):
+    """Real numbers from `low` to `high`.
+
+    Attributes
+    ----------
+    kind
+        `float`.
+    low, high
+        Ends of the range.
+    log
+        Whether to search orders of magnitude evenly.
+    """
+
+    kind: Literal["float"]
+
+
+class Choices(Declared):
+    """A few values without an order.
+
+    Attributes
+    ----------
+    kind
+        `categorical`.
+    choices
+        The values.
+    """
+
+    kind: Literal["categorical"]
+    choices: tuple[str | bool | int | float | None, ...] = Field(min_length=1)
+
+
+SearchRange = Annotated[IntRange | FloatRange | Choices, Field(discriminator="kind")]
+
+
+class SearchDeclaration(Declared):
+    """How the parameters of a candidate are searched, on train and validation alone.
+
+    Attributes
+    ----------
+    space
+        Parameter to the values it may take.
+    trials
+        Most trials there are, over all resumptions. The first one is the declared `parameters`.
+    timeout
+        Most time one call of the search takes, as an ISO 8601 duration such as `PT30M`.
+    trial_timeout
+        Most time a trial takes; one that takes longer counts as failed.
+    workers
+        Processes that try at the same time; the deployment's threads are divided among them.
+    train_share
+        Share of the training days that a trial learns from; they are drawn by the seed.
+    metric
+        What is optimised on validation. Default: the task's loss.
+    """
+
+    space: dict[str, SearchRange] = Field(min_length=1)
+    trials: int = Field(default=40, ge=1, le=10_000)
+    timeout: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
+    trial_timeout: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0))
+    workers: int = Field(default=1, ge=1, le=64)
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    metric: str | None = None
+
+
+class CandidateDeclaration(Declared):
     """One model that competes.
 
     Attributes
     ----------
     algorithm
-        `linear`, `catboost`, or the import path `package.module:Class` of an estimator.
+        `linear`, `catboost`, `net`, `ensemble` of the others, or the import path
+        `package.module:Class` of a scikit-learn compatible class or an estimator.
     name
         Unique in the family. Default: the algorithm's name.
     parameters
         Handed to the algorithm as they are.
+    search
+        How further parameters are searched. Default: they are not.
+    refit
+        Whether the model learns again from train and validation together, with what validation
+        decided (iterations, parameters), before it answers the test part.
     """
 
     algorithm: str
     name: Identifier = ""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    search: SearchDeclaration | None = None
+    refit: bool = True
+
+    @model_validator(mode="after")
+    def _searched_once(self) -> Self:
+        if self.search is not None and self.algorithm == "ensemble":
+            raise ValueError("an ensemble finds its weights by itself; it takes no search")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -221,15 +321,14 @@ class CandidateDeclaration(_Declared):
         module, _, attribute = value.partition(":")
         if attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
             return value
-        near = get_close_matches(value, ALGORITHMS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(value, ALGORITHMS)
         raise ValueError(
             f"{value!r} is not an algorithm{hint} Known: {', '.join(ALGORITHMS)}, "
             "or an import path 'package.module:Class'"
         )
 
 
-class ThresholdDeclaration(_Declared):
+class ThresholdDeclaration(Declared):
     """How the yes-or-no threshold on the probability is chosen, on the validation part.
 
     Attributes
@@ -250,7 +349,7 @@ class ThresholdDeclaration(_Declared):
         return self
 
 
-class BaselineDeclaration(_Declared):
+class BaselineDeclaration(Declared):
     """The trivial model that a first champion must beat: the label's rate in training.
 
     Attributes
@@ -265,7 +364,22 @@ class BaselineDeclaration(_Declared):
     smoothing: float = Field(default=50.0, ge=0)
 
 
-class GateDeclaration(_Declared):
+class NonInferiorityDeclaration(Declared):
+    """How much worse a challenger may be on a slice.
+
+    Attributes
+    ----------
+    margin
+        In the primary metric: on each slice the interval of the gain must lie above minus this.
+    columns
+        Slices to look at. Default: all of the family's.
+    """
+
+    margin: float = Field(default=0.02, ge=0)
+    columns: tuple[Identifier, ...] = ()
+
+
+class GateDeclaration(Declared):
     """When a challenger becomes champion.
 
     Attributes
@@ -278,6 +392,11 @@ class GateDeclaration(_Declared):
         Bootstrap draws.
     max_calibration_error
         Highest expected calibration error that may serve; default: no limit.
+    max_latency_ms
+        Longest a single prediction may take, in milliseconds, at the 95th percentile; default: no
+        limit.
+    slices
+        How much worse the challenger may be on a slice. Default: slices do not decide.
     baseline
         What the first champion must beat.
     """
@@ -286,28 +405,65 @@ class GateDeclaration(_Declared):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     draws: int = Field(default=2000, ge=200, le=100_000)
     max_calibration_error: float | None = Field(default=None, gt=0, le=1)
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    slices: NonInferiorityDeclaration | None = None
     baseline: BaselineDeclaration = BaselineDeclaration()
 
 
-class ModelFamily(_Declared):
+class RetrainingDeclaration(Declared):
+    """When the family is to be trained again.
+
+    Attributes
+    ----------
+    max_age
+        A training set, candidate or champion older than this is stale, as an ISO 8601 duration such
+        as `P30D`.
+    """
+
+    max_age: timedelta = Field(default=timedelta(days=30), gt=timedelta(0))
+
+
+class ModelFamily(Declared):
     """A declared model family: everything needed to train, evaluate and gate its models.
 
     Attributes
     ----------
-    name, description, owners, assumptions, limitations
-        Identity and documentation; all required, they become the model card.
+    name
+        Identifies the family; its versions are `name/1`, `name/2`.
+    description
+        The question it answers, in a sentence.
+    owners
+        Who answers for it: `team:name` or an email address.
+    assumptions
+        What must be true for its answers to mean what they say.
+    limitations
+        Where it must not be relied on.
     task
-        What kind of label it is. `binary` is what this version can train.
-    spine, label, features, split
-        Where the training set comes from.
+        What kind of label it is: yes or no, one of several classes, or a number.
+    quantiles
+        Quantiles a regression answers, rising, the middle one being the point; only with
+        `task: regression`. The outer two are the interval.
+    spine
+        What is scored, and when.
+    label
+        What was true, and since when that is known.
+    features
+        What is known at prediction time.
+    split
+        Which days are learnt from and which are judged on.
     candidates
         The models that compete.
     primary_metric
-        Chooses the challenger (on validation) and decides promotion (on test).
+        Chooses the challenger (on validation) and decides promotion (on test). Default: the first
+        of the task's: `roc_auc`, `log_loss`, `pinball_loss`.
     slices
         Columns by which metrics are broken down; `month` and `hour` need no column.
-    threshold, gate
-        How to decide yes or no, and who may serve.
+    threshold
+        From which probability on the answer is yes; only for a binary task.
+    gate
+        Who may serve.
+    retraining
+        When to train again.
     seed
         Seed of training and bootstrap. Default: the deployment's.
     """
@@ -318,31 +474,65 @@ class ModelFamily(_Declared):
     assumptions: tuple[Sentence, ...] = Field(min_length=1)
     limitations: tuple[Sentence, ...] = Field(min_length=1)
     task: Literal["binary", "multiclass", "regression"] = "binary"
+    quantiles: tuple[float, ...] = ()
     spine: SpineDeclaration
     label: LabelDeclaration
     features: tuple[FeatureDeclaration, ...] = Field(min_length=1)
     split: SplitDeclaration
     candidates: tuple[CandidateDeclaration, ...] = Field(min_length=1)
-    primary_metric: str = "roc_auc"
+    primary_metric: str = ""
     slices: tuple[Identifier, ...] = ("month",)
     threshold: ThresholdDeclaration = ThresholdDeclaration()
     gate: GateDeclaration = GateDeclaration()
+    retraining: RetrainingDeclaration = RetrainingDeclaration()
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_its_task(cls, data: Any) -> Any:
+        from mlops_assets.training.tasks import task_named
+
+        if not isinstance(data, Mapping):
+            return data
+        task = data.get("task", "binary")
+        filled = dict(data)
+        if task in TASKS and not data.get("primary_metric"):
+            filled["primary_metric"] = task_named(task).primary_metrics[0]
+        if task == "regression" and not data.get("quantiles"):
+            filled["quantiles"] = DEFAULT_QUANTILES
+        return filled
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelFamily":
         from mlops_assets.training.tasks import task_named
 
+        if self.quantiles and self.task != "regression":
+            raise ValueError(f"quantiles belong to task 'regression', not to {self.task!r}")
+        if self.quantiles and (
+            len(self.quantiles) % 2 == 0
+            or any(not 0 < q < 1 for q in self.quantiles)
+            or any(low >= high for low, high in pairwise(self.quantiles))
+        ):
+            raise ValueError(
+                f"quantiles {list(self.quantiles)} must be an odd number of rising values between "
+                "0 and 1, so that one stands in the middle"
+            )
         metrics = task_named(self.task).primary_metrics
         if self.primary_metric not in metrics:
             raise ValueError(
                 f"primary_metric {self.primary_metric!r} does not fit task {self.task!r}; "
                 f"allowed: {', '.join(metrics)}"
             )
+        if strange := set(self.gate.slices.columns if self.gate.slices else ()) - set(self.slices):
+            raise ValueError(
+                f"gate.slices.columns {sorted(strange)} are no slices of the family; "
+                f"it has {', '.join(self.slices)}"
+            )
         names = [candidate.name for candidate in self.candidates]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two candidates are named {name!r}; give each its own name")
+        self._check_ensembles()
         taken = set(self.spine.entity) | set(self.spine.keep)
         if reserved := taken & set(TRAINING_SET_COLUMNS):
             raise ValueError(
@@ -351,10 +541,32 @@ class ModelFamily(_Declared):
             )
         return self
 
+    def _check_ensembles(self) -> None:
+        singles = [c.name for c in self.candidates if c.algorithm != "ensemble"]
+        for candidate in self.candidates:
+            if candidate.algorithm != "ensemble":
+                continue
+            members = self.members(candidate)
+            for name in members:
+                if name not in singles:
+                    hint = did_you_mean(name, singles)
+                    raise ValueError(
+                        f"ensemble {candidate.name!r}: member {name!r} is no other candidate{hint} "
+                        f"There are {', '.join(singles)}"
+                    )
+            if len(set(members)) < 2:
+                raise ValueError(f"ensemble {candidate.name!r} needs at least two members")
+
     @property
     def training_set(self) -> TableName:
         """The lake table that holds this family's training set."""
         return TableName.parse(f"training/{self.name}")
+
+    def members(self, ensemble: CandidateDeclaration) -> tuple[str, ...]:
+        """Return the candidates an ensemble combines: those it names, or all single models."""
+        singles = tuple(c.name for c in self.candidates if c.algorithm != ensemble.algorithm)
+        named = ensemble.parameters.get("members")
+        return tuple(str(name) for name in named) if isinstance(named, list) else singles
 
     @property
     def label_keys(self) -> Mapping[str, str]:
@@ -382,18 +594,7 @@ def declare_family(declaration: Mapping[str, Any], source: str = "family") -> Mo
     FamilyError
         Naming the source and, for each problem, the key, the value and what is allowed.
     """
-    try:
-        return ModelFamily.model_validate(declaration)
-    except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in problem['loc']) or 'family'}: "
-            f"{problem['msg'].removeprefix('Value error, ')}{_shown(problem['input'])}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise FamilyError("\n".join([f"{source}: not a model family:", *lines])) from error
-
-
-def _shown(value: object) -> str:
-    """Give the wrong value, if it is short enough to help."""
-    text = repr(value)
-    return f" (got {text})" if len(text) <= 60 else ""
+    if problems := find_problems(ModelFamily, declaration):
+        lines = [f"{source}: not a model family:", *(f"  {problem}" for problem in problems)]
+        raise FamilyError("\n".join(lines))
+    return ModelFamily.model_validate(declaration)

@@ -9,23 +9,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlops_assets.lake import TableVersion
 from mlops_assets.training import pictures
-from mlops_assets.training.bootstrap import Estimate
-from mlops_assets.training.candidate import resampling_for
+from mlops_assets.training.curves import MulticlassCurves
 from mlops_assets.training.dataset import Part
 from mlops_assets.training.estimators import Estimator, Explanation, LearningCurve
-from mlops_assets.training.evaluation import Evaluation, choose_threshold, evaluate
+from mlops_assets.training.evaluation import Evaluation, SliceResult
 from mlops_assets.training.family import ModelFamily
-from mlops_assets.training.metrics import METRICS, MetricError
+from mlops_assets.training.metrics import Metric
+from mlops_assets.training.pictures import Plot
 from mlops_assets.training.training_set import TrainingSet
 
-EXPLAINED_ROWS = 5000
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+EXPLAINED_ROWS = 2000
 """Test rows, drawn at random by the seed, over which SHAP values are averaged."""
+
+
+_MOST_IMPORTANT = 20  # features shown of an explanation
+
+_DIGITS = ((1000, 0), (100, 1), (10, 2))
+"""From which size on a number is shown with how many decimal places; below, with three."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,10 @@ class Entrant:
         What it is.
     validation, test
         How it does.
-    learning_curve, explanation
-        How it learnt, and what moves it.
+    learning_curve
+        How it learnt.
+    explanation
+        What moves it; only of the entrant that was chosen.
     """
 
     name: str
@@ -48,7 +59,7 @@ class Entrant:
     validation: Evaluation
     test: Evaluation
     learning_curve: LearningCurve
-    explanation: Explanation
+    explanation: Explanation | None
 
 
 @dataclass(frozen=True)
@@ -83,17 +94,34 @@ class Comparison:
         """The entrant that was chosen."""
         return next(entrant for entrant in self.entrants if entrant.name == self.chosen)
 
+    @property
+    def explanation(self) -> Explanation:
+        """What moves the entrant that was chosen."""
+        if self.best.explanation is None:
+            raise ValueError(f"{self.chosen} was chosen, but it was not explained when it entered")
+        return self.best.explanation
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that decides."""
+        return self.best.test.task.metric(self.family.primary_metric)
+
+    @property
+    def on_test(self) -> dict[str, Evaluation]:
+        """How each entrant does on test, by name."""
+        return {entrant.name: entrant.test for entrant in self.entrants}
+
 
 def enter(
     name: str,
     algorithm: str,
     estimator: Estimator,
-    parts: Mapping[str, Part],
-    family: ModelFamily,
+    evaluations: Mapping[str, Evaluation],
+    test: Part | None = None,
     *,
     seed: int,
 ) -> Entrant:
-    """Evaluate and explain a trained model for the report.
+    """Bring a trained model into the report, explained if rows to explain are given.
 
     Parameters
     ----------
@@ -101,27 +129,26 @@ def enter(
         What it is.
     estimator
         The model, freshly trained or loaded from the registry.
-    parts
-        `validation` and `test` of the training set it learnt from.
-    family
-        The declaration.
+    evaluations
+        How it does on `validation` and on `test`.
+    test
+        The test part, of which a sample is explained. Default: the model is not explained.
     seed
-        The deployment's; the family's own wins.
+        Draws the sample.
     """
-    resampling = resampling_for(family, seed)
-    validation, test = parts["validation"], parts["test"]
-    answers = estimator.predict(validation.features)
-    threshold = choose_threshold(validation, answers, family.threshold)
-    generator = np.random.default_rng(resampling.seed)
-    rows = np.sort(generator.permutation(len(test))[:EXPLAINED_ROWS])
+    explanation = None
+    if test is not None:
+        generator = np.random.default_rng(seed)
+        rows = np.sort(generator.permutation(len(test))[:EXPLAINED_ROWS])
+        explanation = estimator.explain(test.features.iloc[rows])
     return Entrant(
         name=name,
         algorithm=algorithm,
         parameters=dict(estimator.parameters),
-        validation=evaluate(validation, answers, family, resampling, threshold),
-        test=evaluate(test, estimator.predict(test.features), family, resampling, threshold),
+        validation=evaluations["validation"],
+        test=evaluations["test"],
         learning_curve=estimator.learning_curve,
-        explanation=estimator.explain(test.features.iloc[rows]),
+        explanation=explanation,
     )
 
 
@@ -144,7 +171,6 @@ def write_report(comparison: Comparison, path: Path) -> Path:
 def render_report(comparison: Comparison) -> str:
     """Return the report's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("mlops_assets.training"),
@@ -156,17 +182,23 @@ def render_report(comparison: Comparison) -> str:
     environment.filters["number"] = _number
     environment.filters["share"] = lambda value: f"{value:.1%}"
     environment.filters["count"] = lambda value: f"{value:,}"
-    drawn = {name: Markup(text) for name, text in _drawings(comparison).items()}  # noqa: S704  # our own SVG; names in it are escaped by matplotlib
+    best = comparison.best
+    task = best.test.task
     return environment.get_template("report.html.j2").render(
         it=comparison,
         family=comparison.family,
-        best=comparison.best,
+        best=best,
+        task=task,
         audit=comparison.training_set.audit,
-        metrics=METRICS,
-        primary=METRICS[comparison.family.primary_metric],
-        drawn=drawn,
-        slice_columns=tuple(dict.fromkeys(s.column for s in comparison.best.test.slices)),
-        slice_metrics=_slice_metrics(comparison),
+        metrics=task.metrics,
+        headline=[name for name in task.headline if name in task.metrics],
+        primary=comparison.primary,
+        figures=[_Figure.of(plot) for plot in _plots(comparison)],
+        explanation=comparison.explanation,
+        importance=_Figure.of(_importance_plot(comparison.explanation)),
+        slices=[_Figure.of(plot) for plot in _slice_plots(best.test.slices, comparison)],
+        slice_metrics=tuple(best.test.slices[0].metrics) if best.test.slices else (),
+        classes=_classes(best.test),
         versions=_versions(comparison.training_set.version, comparison.training_set.inputs),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -174,13 +206,12 @@ def render_report(comparison: Comparison) -> str:
 
 def pictures_as_markdown(comparison: Comparison) -> dict[str, str]:
     """Return small pictures as Markdown images with the data inside, for metadata in a UI."""
-    test = {entrant.name: entrant.test for entrant in comparison.entrants}
     drawings = {
-        "roc": pictures.roc(test),
-        "precision_recall": pictures.precision_recall(test),
-        "calibration": pictures.calibration(test),
-        "importance": pictures.importance(comparison.best.explanation.importance, top=12),
+        plot.name: plot.draw
+        for plot in pictures.plots(comparison.on_test, comparison.chosen)
+        if plot.small
     }
+    drawings["importance"] = _importance(comparison.explanation, top=12)
     return {name: markdown_image(name, pictures.png(draw)) for name, draw in drawings.items()}
 
 
@@ -189,41 +220,80 @@ def markdown_image(title: str, image: bytes) -> str:
     return f"![{title}](data:image/png;base64,{b64encode(image).decode('ascii')})"
 
 
-def _drawings(comparison: Comparison) -> dict[str, str]:
-    best = comparison.best
-    test = {entrant.name: entrant.test for entrant in comparison.entrants}
-    drawn = {
-        "roc": pictures.svg(pictures.roc(test)),
-        "precision_recall": pictures.svg(pictures.precision_recall(test)),
-        "calibration": pictures.svg(pictures.calibration(test)),
-        "histogram": pictures.svg(pictures.score_histogram(best.test)),
-    }
-    hours = pictures.errors_by_hour(best.test)
-    if hours is not None:
-        drawn["hours"] = pictures.svg(hours)
-    curve = pictures.learning_curve({e.name: e.learning_curve for e in comparison.entrants})
+@dataclass(frozen=True)
+class _Figure:
+    """A picture in the page."""
+
+    title: str
+    caption: str
+    svg: "Markup"
+
+    @classmethod
+    def of(cls, plot: Plot) -> "_Figure":
+        from markupsafe import Markup
+
+        drawn = pictures.svg(plot.draw, height=plot.height)
+        return cls(plot.title, plot.caption, Markup(drawn))  # noqa: S704  # our own SVG; names in it are escaped by matplotlib
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class of a multiclass task as the page shows it; None where there is no such number."""
+
+    name: str
+    rows: int
+    precision: float | None
+    recall: float | None
+
+
+def _plots(comparison: Comparison) -> list[Plot]:
+    shown = list(pictures.plots(comparison.on_test, comparison.chosen))
+    task = comparison.best.test.task
+    curve = pictures.learning_curve(
+        {entrant.name: entrant.learning_curve for entrant in comparison.entrants},
+        task.metric(task.loss).title.lower(),
+    )
     if curve is not None:
-        drawn["learning"] = pictures.svg(curve)
-    for entrant in comparison.entrants:
-        drawn[f"importance:{entrant.name}"] = pictures.svg(
-            pictures.importance(entrant.explanation.importance), height=4.6
-        )
-    metric = METRICS[comparison.family.primary_metric]
-    for column in dict.fromkeys(found.column for found in best.test.slices):
-        chosen = [found for found in best.test.slices if found.column == column]
+        shown.append(Plot("learning", "Learning curve", "Validation decides when to stop.", curve))
+    return shown
+
+
+def _importance_plot(found: Explanation) -> Plot:
+    height = 0.9 + 0.185 * min(_MOST_IMPORTANT, len(found.features))
+    return Plot("importance", "Importances", "", _importance(found), height=height)
+
+
+def _importance(found: Explanation, top: int = _MOST_IMPORTANT) -> pictures.Draw:
+    return pictures.importance(found.importance, top, of=found.of)
+
+
+def _slice_plots(slices: Sequence[SliceResult], comparison: Comparison) -> list[Plot]:
+    """Return a picture of the primary metric for each column that has a value somewhere."""
+    metric = comparison.primary
+    shown = []
+    for column in dict.fromkeys(found.column for found in slices):
+        chosen = [found for found in slices if found.column == column]
         if any(found.metrics[metric.name].value is not None for found in chosen):
-            draw = pictures.forest(
-                chosen, metric.name, best.test.metrics[metric.name], metric.title
-            )
-            drawn[f"slice:{column}"] = pictures.svg(
-                draw, height=max(1.3, 0.6 + 0.235 * len(chosen))
-            )
-    return drawn
+            overall = comparison.best.test.metrics[metric.name]
+            draw = pictures.forest(chosen, metric.name, overall, metric.title)
+            height = max(1.3, 0.6 + 0.235 * len(chosen))
+            shown.append(Plot(column, column, "", draw, height=height))
+    return shown
 
 
-def _slice_metrics(comparison: Comparison) -> tuple[str, ...]:
-    slices = comparison.best.test.slices
-    return tuple(slices[0].metrics) if slices else ()
+def _classes(test: Evaluation) -> list[_Class]:
+    curves = test.curves
+    if not isinstance(curves, MulticlassCurves):
+        return []
+    rows = curves.confusion.sum(axis=1)
+    return [
+        _Class(name, int(rows[i]), _defined(curves.precision[i]), _defined(curves.recall[i]))
+        for i, name in enumerate(test.task.outputs)
+    ]
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _versions(
@@ -234,9 +304,8 @@ def _versions(
     ]
 
 
-def _number(found: Estimate | float | None, digits: int = 3) -> str:
-    value = found.value if isinstance(found, Estimate) else found
-    if value is None:
-        reason = found.reason if isinstance(found, Estimate) else ""
-        raise MetricError(f"a missing number was to be shown: {reason}")
-    return f"{value:.{digits}f}"
+def _number(value: float, like: float | None = None) -> str:
+    """Return a number with as many digits as one of its size needs, or one like another."""
+    size = abs(value if like is None else like)
+    digits = next((digits for limit, digits in _DIGITS if size >= limit), 3)
+    return f"{value:,.{digits}f}"

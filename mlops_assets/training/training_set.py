@@ -7,18 +7,19 @@ with split `purged`, and used for nothing. The same holds between validation and
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.features import FeatureRegistry, Selection, Spine
-from mlops_assets.features import point_in_time_join as join_features
+from mlops_assets.features import FeatureRegistry, Selection, Spine, join_side_by_side
 from mlops_assets.features.selection import AVAILABLE_AT_SUFFIX
-from mlops_assets.lake import Lake, TableName, TableVersion
+from mlops_assets.lake import BATCH_ROWS, Lake, TableName, TableVersion
 from mlops_assets.training.dataset import PARTS, FeatureSchema, feature_schema
 from mlops_assets.training.family import ModelFamily
-from mlops_assets.training.tasks import TaskError, task_named
+from mlops_assets.training.labels import label_facts
+from mlops_assets.training.tasks import TaskError, declared_task
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,14 +44,14 @@ class PartSummary:
     ----------
     rows
         How many.
-    mean_label
-        Mean of the label; for a binary task the share of yes.
+    label
+        What the labels are: the share of yes or of each class, or where the values lie.
     first_day, last_day
         Calendar days by the split column.
     """
 
     rows: int
-    mean_label: float
+    label: Mapping[str, float]
     first_day: date
     last_day: date
 
@@ -175,7 +176,7 @@ def build_training_set(
         _join(con, family, selections)
         audit = _audit(con, family, unlabelled=unlabelled, outside=outside)
         columns = con.sql(f"SELECT * FROM {_JOINED}")
-        reader = columns.to_arrow_reader()
+        reader = columns.to_arrow_reader(BATCH_ROWS)
         described = _described(reader.schema, lake, family, selections)
         commit = lake.overwrite(
             family.training_set,
@@ -188,6 +189,51 @@ def build_training_set(
             description=f"Training set of {family.name}: {family.description}",
         )
     return TrainingSet(TableVersion(family.training_set, commit.version), inputs, audit)
+
+
+@contextmanager
+def training_set_again(
+    lake: Lake,
+    family: ModelFamily,
+    views: FeatureRegistry,
+    published: TableVersion,
+    inputs: Sequence[TableVersion],
+) -> "Iterator[tuple[duckdb.DuckDBPyConnection, str]]":
+    """Build a training set again from the versions it was made of, without publishing it.
+
+    Parameters
+    ----------
+    lake, family, views
+        As for `build_training_set`.
+    published
+        The training set as it was published.
+    inputs
+        The versions it was made of.
+
+    Yields
+    ------
+    tuple
+        A session in which the published training set stands under its own name, and the name of the
+        relation that was built again.
+
+    Raises
+    ------
+    TrainingSetError
+        When the features now come from a table that had no part in it then.
+    """
+    selections = select_features(family, views)
+    pins = {used.table: used.version for used in inputs}
+    if added := [name for name in input_tables(family, views) if name not in pins]:
+        raise TrainingSetError(
+            f"{family.name}: {', '.join(map(str, added))} had no part in {published}; the feature "
+            "views have changed since. Check out the commit it was built with"
+        )
+    pins[published.table] = published.version
+    with lake.connect(versions=pins, tables=pins) as con:
+        _score(con, family, selections)
+        _split(con, family)
+        _join(con, family, selections)
+        yield con, _JOINED
 
 
 def published_training_set(lake: Lake, version: TableVersion) -> TrainingSet:
@@ -211,7 +257,8 @@ def _audit_from(record: Mapping[str, Any]) -> TrainingSetAudit:
     parts = {
         name: PartSummary(
             rows=part["rows"],
-            mean_label=part["mean_label"],
+            # A record from before there was a choice of tasks has the mean of a binary label.
+            label=part["label"] if "label" in part else {"yes": part["mean_label"]},
             first_day=date.fromisoformat(part["first_day"]),
             last_day=date.fromisoformat(part["last_day"]),
         )
@@ -328,7 +375,13 @@ def _score(
         )
     day = f"spine.{_quoted(family.split_column)}"
     hour = "NULL" if split_type == "DATE" else f"hour({day})"
-    task = task_named(family.task)
+    task = declared_task(family)
+    try:
+        task.check_label_column(label_types[label.column])
+    except TaskError as error:
+        raise TrainingSetError(
+            f"{family.name}: label.column {label.column!r} of {label.table} {error}"
+        ) from error
     columns = ", ".join(
         [f"spine.{_quoted(name)}" for name in dict.fromkeys((*spine.entity, *spine.keep))]
         + [f"spine.{_quoted(name)} AS {_quoted(_KEY + name)}" for name in _join_keys(selections)]
@@ -406,7 +459,8 @@ def _join(
     con: "duckdb.DuckDBPyConnection", family: ModelFamily, selections: Sequence[Selection]
 ) -> None:
     """Add what was known about each row when its prediction was made."""
-    taken = {row[0]: "" for row in con.execute(f"DESCRIBE {_SPLIT}").fetchall()}
+    own_columns = [row[0] for row in con.execute(f"DESCRIBE {_SPLIT}").fetchall()]
+    taken = dict.fromkeys(own_columns, "")
     for selection in selections:
         for name in selection.features:
             output = selection.prefix + name
@@ -428,18 +482,17 @@ def _join(
         )
         for selection in selections
     ]
-    joined = join_features(con, spine, renamed)
-    known_at = [selection.label + AVAILABLE_AT_SUFFIX for selection in selections]
-    dropped = [*known_at, *(_KEY + name for name in keys)]
-    latest = ", ".join(f"{_quoted(name)}" for name in known_at)
-    joined.create_view("_training_joined", replace=True)
+    joined = join_side_by_side(
+        con, spine, renamed, order_by=("prediction_time", *family.spine.entity), name=_JOINED
+    )
+    own = [f"spine.{_quoted(name)}" for name in own_columns if not name.startswith(_KEY)]
+    features = [_quoted(s.prefix + name) for s in selections for name in s.features]
+    latest = ", ".join(_quoted(s.label + AVAILABLE_AT_SUFFIX) for s in selections)
     con.execute(
         f"""
-        CREATE TEMP TABLE {_DATED} AS
-        SELECT * EXCLUDE ({", ".join(_quoted(name) for name in dropped)}),
-               greatest({latest}) AS {_KNOWN_AT}
-        FROM _training_joined
-        ORDER BY prediction_time, {", ".join(_quoted(name) for name in family.spine.entity)}
+        CREATE TEMP VIEW {_DATED} AS
+        SELECT {", ".join([*own, *features])}, greatest({latest}) AS {_KNOWN_AT}
+        FROM {joined.from_sql}
         """
     )
     con.execute(f"CREATE TEMP VIEW {_JOINED} AS SELECT * EXCLUDE ({_KNOWN_AT}) FROM {_DATED}")
@@ -459,22 +512,20 @@ def _audit(
     leaks = _count(con, f"SELECT count(*) FROM {_DATED} WHERE {_KNOWN_AT} > prediction_time")
     if leaks:
         faults.append(f"{leaks} rows hold a feature value that was not known at prediction time")
-    counts: dict[str, dict[float, int]] = {}
-    for part, label, rows in con.execute(
-        f"SELECT split, label, count(*) FROM {_JOINED} GROUP BY ALL ORDER BY ALL"
-    ).fetchall():
-        counts.setdefault(part, {})[label] = rows
-    purged = sum(counts.pop("purged", {}).values())
-    task = task_named(family.task)
+    task = declared_task(family)
+    labels = label_facts(con, _SPLIT, task)
+    purged = labels.pop("purged").rows if "purged" in labels else 0
+    if "train" in labels:
+        task = task.learnt_from(labels["train"])
     for part in PARTS:
-        if part not in counts:
+        if part not in labels:
             faults.append(
                 f"{part}: is empty; {_days_of(con)} {unlabelled} spine rows have no label, "
                 f"{outside} lie outside the split and {purged} were purged"
             )
             continue
         try:
-            task.check_label_counts(part, counts[part])
+            task.check_labels(part, labels[part])
         except TaskError as error:
             faults.append(str(error))
     schema = feature_schema(con, _JOINED, family)
@@ -485,11 +536,11 @@ def _audit(
             "\n".join([f"training set of {family.name} is refused:", *(f"  {f}" for f in faults)])
         )
     parts = {
-        part: PartSummary(rows, mean, first, last)
-        for part, rows, mean, first, last in con.execute(
+        part: PartSummary(labels[part].rows, task.summary(labels[part]), first, last)
+        for part, first, last in con.execute(
             f"""
-            SELECT split, count(*), avg(label), min(split_day), max(split_day)
-            FROM {_JOINED} WHERE split <> 'purged' GROUP BY split ORDER BY min(split_day)
+            SELECT split, min(split_day), max(split_day)
+            FROM {_SPLIT} WHERE split <> 'purged' GROUP BY split ORDER BY min(split_day)
             """
         ).fetchall()
     }

@@ -20,6 +20,13 @@ COMMANDS = [
     ("tables", "restore"),
     ("tables", "compact"),
     ("tables", "vacuum"),
+    ("models",),
+    ("models", "list"),
+    ("models", "show"),
+    ("models", "card"),
+    ("models", "promote"),
+    ("models", "rollback"),
+    ("models", "reproduce"),
 ]
 HEAVY = [
     *("dagster", "dagster_dbt", "dbt", "duckdb", "deltalake", "pyarrow", "pandas", "numpy"),

@@ -1,5 +1,6 @@
 """A family with a training set in a real lake, and real candidates of it, good and bad."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from mlops_assets.features import Feature, FeatureRegistry, FeatureView
 from mlops_assets.lake import Lake, TableName
-from mlops_assets.registry import Provenance, Registry
+from mlops_assets.registry import ModelVersion, Outcome, Provenance, Registry, promotion
 from mlops_assets.settings import DuckDBLimits
 from mlops_assets.training import ModelFamily, declare_family
 from mlops_assets.training.candidate import Candidate, train_candidate
@@ -19,6 +20,7 @@ from mlops_assets.training.dataset import Part, load_parts
 from mlops_assets.training.training_set import TrainingSet, build_training_set
 
 DAYS, PER_DAY = 90, 30
+PROVENANCE = Provenance("abc123", "0" * 64, "1" * 64)
 DECLARATION: dict[str, Any] = {
     "name": "late_flights",
     "description": "Will the flight be late?",
@@ -54,10 +56,10 @@ def declare() -> Callable[..., ModelFamily]:
     return lambda **changes: declare_family({**DECLARATION, **changes})
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    limits = DuckDBLimits(memory_limit="1GiB", threads=2, scratch=tmp_path / "scratch")
-    lake = Lake(str(tmp_path / "lake"), limits=limits)
+def make_lake(home: Path) -> Lake:
+    """Make a lake with ninety days of made-up flights."""
+    limits = DuckDBLimits(memory_limit="1GiB", threads=2, scratch=home / "scratch")
+    lake = Lake(str(home / "lake"), limits=limits)
     random = np.random.default_rng(11)
     rows = DAYS * PER_DAY
     start = datetime(2013, 1, 1, 6, tzinfo=UTC)
@@ -85,8 +87,13 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-@pytest.fixture(scope="session")
-def views() -> FeatureRegistry:
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return make_lake(tmp_path)
+
+
+def make_views() -> FeatureRegistry:
+    """Declare the one feature view there is."""
     kinds = {"recent_delay": "DOUBLE", "wind": "DOUBLE", "carrier": "VARCHAR"}
     view = FeatureView(
         name="delays",
@@ -100,6 +107,11 @@ def views() -> FeatureRegistry:
         features=tuple(Feature(name, kind, f"The {name}.") for name, kind in kinds.items()),
     )
     return FeatureRegistry((view,))
+
+
+@pytest.fixture(scope="session")
+def views() -> FeatureRegistry:
+    return make_views()
 
 
 @pytest.fixture
@@ -133,17 +145,52 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def make_registry(home: Path, lake: Lake, empty_store: Path) -> Registry:
+    """Make a registry where the settings of a home expect it."""
+    database = home / "mlflow" / "mlflow.db"
+    database.parent.mkdir()
+    shutil.copy(empty_store, database)
+    artifacts = (home / "mlflow" / "artifacts").as_uri()
+    return Registry(f"sqlite:///{database}", artifacts, lake, home / "locks")
+
+
+def make_version(
+    registry: Registry, family: ModelFamily, training_set: TrainingSet, name: str
+) -> ModelVersion:
+    """Train a candidate and register it."""
+    declared = {candidate.name: candidate for candidate in family.candidates}
+    parts = load_parts(registry.lake, training_set.version, family)
+    candidate = train_candidate(
+        family, declared[name], parts, training_set.version, seed=5, threads=1
+    )
+    logged = registry.log_candidate(
+        candidate, family, parts["test"], training_set.inputs, PROVENANCE
+    )
+    return registry.register(logged, family)
+
+
+def judge_version(registry: Registry, family: ModelFamily, version: ModelVersion) -> Outcome:
+    """Let a version go through the gate."""
+    promotion.set_challenger(registry, version)
+    decision = promotion.judge(registry, family, version, seed=5)
+    return promotion.promote(registry, decision, actor="test", reason="a test")
+
+
 @pytest.fixture
 def registry(tmp_path: Path, lake: Lake, empty_store: Path) -> Registry:
-    import shutil
-
-    (tmp_path / "mlflow").mkdir()
-    database = tmp_path / "mlflow" / "mlflow.db"
-    shutil.copy(empty_store, database)
-    artifacts = (tmp_path / "mlflow" / "artifacts").as_uri()
-    return Registry(f"sqlite:///{database}", artifacts, lake, tmp_path / "locks")
+    return make_registry(tmp_path, lake, empty_store)
 
 
 @pytest.fixture
 def provenance() -> Provenance:
-    return Provenance("abc123", "0" * 64, "1" * 64)
+    return PROVENANCE
+
+
+@pytest.fixture
+def two_versions(
+    registry: Registry, family: ModelFamily, training_set: TrainingSet
+) -> tuple[ModelVersion, ModelVersion]:
+    """A champion, which is weak, and a better model that was not judged yet."""
+    weak = make_version(registry, family, training_set, "weak")
+    judge_version(registry, family, weak)
+    return weak, make_version(registry, family, training_set, "catboost")

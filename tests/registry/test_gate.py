@@ -10,10 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from mlops_assets.registry import Contender, Decision, decide
+from mlops_assets.registry.latency import Latency, measure_latency
+from mlops_assets.registry.non_inferiority import TOGETHER, Verdict
 from mlops_assets.training import ModelFamily
 from mlops_assets.training.bootstrap import Resampling
 from mlops_assets.training.dataset import FeatureSchema, Part
 from mlops_assets.training.metrics import MetricError
+from mlops_assets.training.tasks import Binary, Multiclass, Regression, Task
 
 BEFORE = date(2013, 2, 14)
 RESAMPLING = Resampling(draws=1000, seed=4)
@@ -27,7 +30,9 @@ def test_part() -> Part:
     days = np.repeat(np.arange("2013-02-15", "2013-04-01", dtype="datetime64[D]"), 60)
     label = (random.random(len(days)) < 0.3).astype(float)
     empty = pd.DataFrame(index=range(len(days)))
-    return Part("test", FeatureSchema((), ()), empty, label, days, empty)
+    carriers = random.choice(["AA", "B6", "ZZ"], p=[0.6, 0.37, 0.03], size=len(days))
+    context = pd.DataFrame({"carrier": carriers, "month": days.astype("datetime64[M]").astype(str)})
+    return Part("test", FeatureSchema((), ()), Binary(), empty, label, days, context)
 
 
 def answers(part: Part, skill: float, seed: int = 1) -> NDArray[np.float64]:
@@ -37,12 +42,17 @@ def answers(part: Part, skill: float, seed: int = 1) -> NDArray[np.float64]:
 
 
 def judged(
-    family: ModelFamily, part: Part, new: NDArray[np.float64], old: NDArray[np.float64], **kw: date
+    family: ModelFamily,
+    part: Part,
+    new: NDArray[np.float64],
+    old: NDArray[np.float64],
+    latency: Latency | None = None,
+    **kw: date,
 ) -> Decision:
     return decide(
         family,
         part,
-        Contender("late_flights/2", new, kw.get("new_until", BEFORE)),
+        Contender("late_flights/2", new, kw.get("new_until", BEFORE), latency),
         Contender("late_flights/1", old, kw.get("old_until", BEFORE)),
         RESAMPLING,
     )
@@ -140,5 +150,210 @@ def test_a_decision_keeps_everything_it_rests_on(family: ModelFamily, test_part:
     assert kept["promote"] is True
     assert kept["comparison"]["resampling"] == {"draws": 1000, "seed": 4, "confidence": 0.95}
     assert kept["comparison"]["low"] == decision.comparison.low
+    assert kept["resampling"]["seed"] == 4
     assert kept["rows"] == 2700
     assert kept["first_day"] == "2013-02-15"
+
+
+# Slices -------------------------------------------------------------------------------------------
+
+SLICES = {
+    "slices": ["carrier"],
+    "gate": {"draws": 400, "slices": {"margin": 0.05, "columns": ["carrier"]}},
+}
+
+
+def worsened(part: Part, carrier: str, skill: float) -> NDArray[np.float64]:
+    """Give better answers than the champion's for all but one carrier."""
+    better, other = answers(part, 3.0), answers(part, skill)
+    return np.where(part.context["carrier"] == carrier, other, better)
+
+
+def test_a_better_average_does_not_hide_a_worse_slice(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    old = answers(test_part, 1.0)
+    new = worsened(test_part, "B6", 0.5)
+    family = declare(**SLICES)
+    decision = judged(family, test_part, new, old)
+    assert decision.comparison.low > 0
+    assert unmet(decision) == ["slices"]
+    assert "worse by more than the margin of 0.05: carrier B6" in decision.summary
+    assert judged(declare(), test_part, new, old).promote
+    kept = json.loads(decision.to_json())["slices"]
+    assert {s["value"]: s["verdict"] for s in kept} == {
+        "AA": "not worse",
+        "B6": "worse",
+        "ZZ": "too small to judge",
+    }
+
+
+def test_slices_that_are_not_worse_let_it_through(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    decision = judged(
+        declare(**SLICES), test_part, answers(test_part, 1.5), answers(test_part, 1.0)
+    )
+    assert decision.promote
+    reasons = {condition.name: condition.reason for condition in decision.conditions}
+    assert reasons["slices"] == (
+        "none of 2 slices is worse by more than 0.05; 1 are too small to judge alone"
+    )
+
+
+def test_a_margin_that_equality_could_not_show_judges_nothing_and_promotes_nothing(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    family = declare(slices=["carrier"], gate={"slices": {"margin": 0.001}})
+    decision = judged(family, test_part, answers(test_part, 1.5), answers(test_part, 1.5, seed=2))
+    assert "no slice by carrier has enough rows to show a margin of 0.001" in decision.summary
+    assert not decision.promote
+
+
+def test_a_slice_that_is_better_passes_however_different_the_models_are(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    guess = answers(test_part, 0.0)  # intervals against it are wide
+    family = declare(slices=["carrier"], gate={"slices": {"margin": 0.01}})
+    decision = judged(family, test_part, answers(test_part, 1.5), guess)
+    assert {f.value: f.verdict for f in decision.slices if f.rows > 200} == {
+        "AA": Verdict.not_worse,
+        "B6": Verdict.not_worse,
+    }
+    assert decision.promote
+
+
+def test_small_slices_are_judged_together(declare: Callable[..., ModelFamily], test_part: Part):
+    tails = np.arange(len(test_part)) % 30  # ninety rows each
+    part = replace(test_part, context=test_part.context.assign(carrier=tails.astype(str)))
+    decision = judged(declare(**SLICES), part, answers(part, 1.5), answers(part, 1.0))
+    *single, together = decision.slices
+    assert {found.verdict for found in single} == {Verdict.too_small}
+    assert all("rows; at least 200" in found.reason for found in single)
+    assert (together.value, together.rows) == (TOGETHER, len(part))
+    assert together.verdict is Verdict.not_worse
+    assert decision.promote
+    worse = judged(declare(**SLICES), part, answers(part, 1.0), answers(part, 1.5))
+    assert worse.slices[-1].verdict is Verdict.worse
+
+
+def test_a_slice_of_one_class_is_reported_and_not_judged(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    label = np.where(test_part.context["carrier"] == "B6", 0.0, test_part.label)
+    part = replace(test_part, label=label)
+    decision = judged(declare(**SLICES), part, answers(part, 1.5), answers(part, 1.0))
+    found = {s.value: s for s in decision.slices}
+    assert found["B6"].verdict is Verdict.too_small
+    assert "both classes are needed" in found["B6"].reason
+    assert found["B6"].gain is None
+
+
+def test_the_slices_of_the_family_are_the_default(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    family = declare(slices=["month"], gate={"slices": {"margin": 0.1}})
+    decision = judged(family, test_part, answers(test_part, 1.5), answers(test_part, 1.0))
+    assert {found.column for found in decision.slices} == {"month"}
+
+
+def test_an_equal_model_is_rarely_called_worse_in_a_slice_large_enough_to_judge(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    family = declare(**SLICES)
+    worse = 0
+    for seed in range(20):
+        new, old = (answers(test_part, 1, seed=100 + 2 * seed + side) for side in (0, 1))
+        worse += "slices" in unmet(judged(family, test_part, new, old))
+    assert worse <= 8  # each of two slices passes with a probability of at least 0.8
+
+
+# Latency ------------------------------------------------------------------------------------------
+
+
+def test_a_limit_on_latency_is_a_limit_and_needs_a_measurement(
+    declare: Callable[..., ModelFamily], test_part: Part
+):
+    family = declare(gate={"max_latency_ms": 10})
+    new, old = answers(test_part, 1.5), answers(test_part, 0.5)
+    fast, slow = Latency(1.0, 9.9, 200), Latency(1.0, 10.1, 200)
+    assert judged(family, test_part, new, old, fast).promote
+    decision = judged(family, test_part, new, old, slow)
+    assert unmet(decision) == ["latency"]
+    assert "up to 10.10 ms; at most 10 ms" in decision.summary
+    assert json.loads(decision.to_json())["latency"]["p95_ms"] == 10.1
+    assert unmet(judged(family, test_part, new, old)) == ["latency"]
+
+
+def test_latency_is_that_of_single_rows():
+    import pandas as pd
+
+    asked: list[int] = []
+
+    class Counting:
+        def predict(self, features: pd.DataFrame) -> NDArray[np.float64]:
+            asked.append(len(features))
+            return np.zeros(len(features))
+
+    found = measure_latency(Counting(), pd.DataFrame({"x": [1.0, 2.0, 3.0]}))
+    assert set(asked) == {1}
+    assert found.calls < len(asked)  # some were asked to warm up, untimed
+    assert 0 < found.p50_ms <= found.p95_ms
+
+
+# Other tasks --------------------------------------------------------------------------------------
+
+
+def regression(part: Part) -> tuple[Task, NDArray[np.float64], Callable[[float], NDArray]]:
+    random = np.random.default_rng(3)
+    truth = random.normal(size=len(part)) * 20
+    seen = truth + random.normal(size=len(part)) * 5
+
+    def quantiles(noise: float) -> NDArray[np.float64]:
+        middle = seen + np.random.default_rng(9).normal(size=len(part)) * noise
+        spread = 1.2816 * np.hypot(5, noise)
+        return np.stack([middle - spread, middle, middle + spread], axis=1)
+
+    return Regression((0.1, 0.5, 0.9)), truth, quantiles
+
+
+def multiclass(part: Part) -> tuple[Task, NDArray[np.float64], Callable[[float], NDArray]]:
+    random = np.random.default_rng(3)
+    truth = random.integers(0, 3, size=len(part)).astype(float)
+
+    def shares(noise: float) -> NDArray[np.float64]:
+        score = np.eye(3)[truth.astype(int)] * 1.5
+        score = score + np.random.default_rng(9).normal(size=score.shape) * noise
+        raised = np.exp(score)
+        return raised / raised.sum(axis=1, keepdims=True)
+
+    return Multiclass(("a", "b", "c")), truth, shares
+
+
+@pytest.mark.parametrize("kind", [regression, multiclass])
+def test_other_tasks_are_judged_by_their_own_metric(
+    kind: Callable[..., tuple[Task, NDArray[np.float64], Callable[[float], NDArray]]],
+    declare: Callable[..., ModelFamily],
+    test_part: Part,
+):
+    task, truth, model = kind(test_part)
+    part = replace(test_part, task=task, label=truth)
+    family = declare(
+        task=task.name,
+        primary_metric=task.primary_metrics[0],
+        slices=["carrier"],
+        gate={
+            "draws": 400,
+            "max_calibration_error": 0.5,
+            "slices": {"margin": 0.5, "columns": ["carrier"]},
+        },
+    )
+    good, bad = model(0.5), model(3.0)
+    better = judged(family, part, good, bad)
+    assert better.promote, better.summary
+    assert better.metric == task.primary_metrics[0]
+    assert unmet(judged(family, part, good, good.copy())) == ["different answers", "gain"]
+    assert "gain" in unmet(judged(family, part, bad, good))
+    strict = family.gate.model_copy(update={"max_calibration_error": 1e-6})
+    found = judged(family.model_copy(update={"gate": strict}), part, good, bad)
+    assert unmet(found) == ["calibration"]

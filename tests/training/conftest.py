@@ -36,6 +36,11 @@ def world(seed: int = 7) -> dict[TableName, pa.Table]:
     carrier = random.choice(["AA", "B6", "UA"], p=[0.5, 0.3, 0.2], size=rows)
     chance = 1 / (1 + np.exp(-(-1.3 + 1.1 * recent + 0.6 * wind + 0.8 * (carrier == "B6"))))
     late = random.random(rows) < chance
+    # From generators of their own, so that the draws of everything else stay the same.
+    noise = np.random.default_rng(seed + 1).exponential(size=rows) * (8 + 6 * np.exp(0.4 * recent))
+    minutes = np.round(10 * recent + 4 * wind + 5 * (carrier == "B6") - 12 + noise, 1)
+    drift = minutes + np.random.default_rng(seed + 2).normal(scale=5, size=rows)
+    outcome = np.where(drift < -8, "early", np.where(drift < 12, "on time", "late"))
     at = [FIRST + timedelta(days=int(d), minutes=int(m)) for d, m in zip(day, minute, strict=True)]
     flight = pa.array(np.arange(rows))
     instants = pa.array(at, pa.timestamp("us", "UTC"))
@@ -55,6 +60,8 @@ def world(seed: int = 7) -> dict[TableName, pa.Table]:
             {
                 "flight_id": flight,
                 "late": pa.array(late, mask=random.random(rows) < 0.02),
+                "minutes": pa.array(minutes),
+                "outcome": pa.array(outcome),
                 "known_at": known,
                 "cancelled": pa.array(random.random(rows) < 0.01),
             }
@@ -109,6 +116,38 @@ def declare() -> Callable[..., ModelFamily]:
         return declare_family({**DECLARATION, **changes}, "test.yaml")
 
     return make
+
+
+TASKS = ("binary", "multiclass", "regression")
+_LABELS = {"binary": "late", "multiclass": "outcome", "regression": "minutes"}
+
+
+@pytest.fixture(scope="session")
+def families(declare: Callable[..., ModelFamily]) -> dict[str, ModelFamily]:
+    """The same world as a family of each task."""
+    found = {}
+    for task in TASKS:
+        label = {**DECLARATION["label"], "column": _LABELS[task]}
+        found[task] = declare(name=f"{task}_flights", task=task, label=label)
+    return found
+
+
+@pytest.fixture(scope="session")
+def training_sets(
+    lake: Lake, families: dict[str, ModelFamily], views: FeatureRegistry
+) -> dict[str, TrainingSet]:
+    return {task: build_training_set(lake, family, views) for task, family in families.items()}
+
+
+@pytest.fixture(scope="session")
+def parts_of(
+    lake: Lake, families: dict[str, ModelFamily], training_sets: dict[str, TrainingSet]
+) -> dict[str, dict[str, Part]]:
+    """The parts of each task's training set."""
+    return {
+        task: load_parts(lake, training_sets[task].version, family)
+        for task, family in families.items()
+    }
 
 
 @pytest.fixture(scope="session")

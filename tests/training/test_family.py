@@ -24,6 +24,19 @@ SHORTEST = {
 }
 
 
+FLOAT = {"kind": "float", "low": 0.1, "high": 2}
+LOW_ABOVE_HIGH = {**FLOAT, "low": 3}
+LOG_OF_ZERO = {**FLOAT, "low": 0, "log": True}
+STEP_AND_LOG = {"kind": "int", "low": 1, "high": 9, "step": 2, "log": True}
+ENSEMBLE_OF_ONE = [{"algorithm": "linear"}, {"algorithm": "ensemble"}]
+TWO = [{"algorithm": "linear"}, {"algorithm": "catboost"}]
+ENSEMBLE_OF_STRANGERS = [
+    *TWO,
+    {"algorithm": "ensemble", "parameters": {"members": ["linaer", "catboost"]}},
+]
+ENSEMBLE_SEARCHED = [*TWO, {"algorithm": "ensemble", "search": {"space": {"steps": FLOAT}}}]
+
+
 def with_(path: str, value: object) -> dict[str, object]:
     """Change one key, given by its path."""
     import copy
@@ -51,24 +64,34 @@ def test_the_shortest_useful_family_needs_no_more_than_thirty_lines_of_yaml():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("ownrs", ["me"], r"unknown key 'ownrs'; did you mean 'owners'"),
-        ("spine.entty", ["x"], r"spine: unknown key 'entty'; did you mean 'entity'"),
+        ("ownrs", ["me"], r"ownrs: unknown key; did you mean 'owners'"),
+        ("spine.entty", ["x"], r"spine.entty: unknown key; did you mean 'entity'"),
         ("label.table", "outcomes", r"label.table.*outcomes"),
         ("features.0.columns", [], r"names no column"),
-        ("features.0.view", "no view", r"features.0.view"),
+        ("features.0.view", "no view", r"features\[0\].view|features.0.view"),
         (
             "split.validation_end",
             "2013-02-01",
             r"validation_end 2013-02-01 must be after train_end",
         ),
-        ("split.train_end", "soon", r"split.train_end.*got 'soon'"),
+        ("split.train_end", "soon", r"split.train_end.*'soon'"),
         ("candidates.0.algorithm", "catbost", r"did you mean 'catboost'"),
         ("candidates", [{"algorithm": "linear"}] * 2, r"two candidates are named 'linear'"),
         ("primary_metric", "accuracy", r"'accuracy' does not fit task 'binary'; allowed: roc_auc"),
-        ("task", "regression", r"'regression' cannot be trained by this version"),
+        ("task", "regresion", r"task.*did you mean 'regression'|task.*'regression'"),
+        ("quantiles", [0.1, 0.5, 0.9], r"quantiles belong to task 'regression', not to 'binary'"),
+        ("gate", {"slices": {"columns": ["carrier"]}}, r"\['carrier'\] are no slices"),
+        ("candidates.0.search", {"space": {}}, r"search.space"),
+        ("candidates.0.search", {"space": {"C": LOW_ABOVE_HIGH}}, r"low 3.0 must be less than"),
+        ("candidates.0.search", {"space": {"C": LOG_OF_ZERO}}, r"log needs low above 0"),
+        ("candidates.0.search", {"space": {"C": {"kind": "flot"}}}, r"kind.*did you mean 'float'"),
+        ("candidates.0.search", {"space": {"d": STEP_AND_LOG}}, r"log and step 2 exclude"),
+        ("candidates", ENSEMBLE_OF_ONE, r"'ensemble' needs at least two members"),
+        ("candidates", ENSEMBLE_OF_STRANGERS, r"member 'linaer' is no other candidate; did you m"),
+        ("candidates", ENSEMBLE_SEARCHED, r"an ensemble finds its weights by itself"),
         ("owners", [], r"owners"),
         ("threshold", {"rule": "fixed"}, r"'fixed' needs a value"),
-        ("gate", {"minimum_gain": -1}, r"gate.minimum_gain.*greater than or equal to 0"),
+        ("gate", {"minimum_gain": -1}, r"gate.minimum_gain: -1.*at least 0"),
         ("spine.keep", ["label"], r"\['label'\] have names the training set uses itself"),
     ],
 )
@@ -80,10 +103,30 @@ def test_what_is_wrong_is_named(path: str, value: object, message: str):
 
 def test_every_required_key_is_asked_for():
     for key in ("description", "owners", "assumptions", "limitations", "spine", "split"):
-        with pytest.raises(FamilyError, match=rf"{key}: Field required"):
+        with pytest.raises(FamilyError, match=rf"{key}: is missing, and required"):
             declare_family({k: v for k, v in SHORTEST.items() if k != key})
 
 
 def test_an_import_path_is_an_algorithm_and_names_its_candidate():
     family = declare_family(with_("candidates.0.algorithm", "my.models:Forest"))
     assert family.candidates[0].name == "Forest"
+
+
+def test_an_ensemble_combines_all_others_or_those_it_names():
+    all_of_them = declare_family(with_("candidates", [*TWO, {"algorithm": "ensemble"}]))
+    assert all_of_them.members(all_of_them.candidates[-1]) == ("linear", "catboost")
+
+
+def test_what_follows_from_the_task_is_filled_in():
+    assert declare_family(SHORTEST).primary_metric == "roc_auc"
+    regression = declare_family({**SHORTEST, "task": "regression"})
+    assert (regression.primary_metric, regression.quantiles) == ("pinball_loss", (0.1, 0.5, 0.9))
+    assert declare_family({**SHORTEST, "task": "multiclass"}).primary_metric == "log_loss"
+
+
+@pytest.mark.parametrize(
+    "quantiles", [[0.1, 0.9], [0.9, 0.5, 0.1], [0.0, 0.5, 0.9], [0.1, 0.1, 0.9]]
+)
+def test_quantiles_rise_around_a_middle_one(quantiles: list[float]):
+    with pytest.raises(FamilyError, match="odd number of rising values between 0 and 1"):
+        declare_family({**SHORTEST, "task": "regression", "quantiles": quantiles})

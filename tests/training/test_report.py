@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlops_assets.training import ModelFamily
-from mlops_assets.training.bootstrap import Resampling
+from mlops_assets.training import ModelFamily, pictures
+from mlops_assets.training.bootstrap import Estimate, Resampling
 from mlops_assets.training.candidate import train_baseline
 from mlops_assets.training.dataset import Part
 from mlops_assets.training.estimators import FitOptions, estimator_class
-from mlops_assets.training.evaluation import evaluate
+from mlops_assets.training.evaluation import choose_threshold, evaluate
 from mlops_assets.training.report import (
     Comparison,
     enter,
@@ -25,26 +25,51 @@ from mlops_assets.training.report import (
 from mlops_assets.training.training_set import TrainingSet
 
 
-@pytest.fixture(scope="module")
-def comparison(
-    family: ModelFamily, parts: dict[str, Part], training_set: TrainingSet
-) -> Comparison:
+def compare(family: ModelFamily, parts: dict[str, Part], training_set: TrainingSet) -> Comparison:
     entrants = []
+    resampling = Resampling(draws=200)
     for declared in family.candidates:
         model = estimator_class(declared.algorithm).fit(
             parts["train"], parts["validation"], declared.parameters, FitOptions(1, 2)
         )
-        entrants.append(enter(declared.name, declared.algorithm, model, parts, family, seed=1))
+        answers = {name: model.predict(parts[name].features) for name in ("validation", "test")}
+        threshold = choose_threshold(parts["validation"], answers["validation"], family.threshold)
+        evaluations = {
+            name: evaluate(parts[name], answers[name], family, resampling, threshold)
+            for name in answers
+        }
+        entrants.append(
+            enter(declared.name, declared.algorithm, model, evaluations, parts["test"], seed=1)
+        )
     test = parts["test"]
-    answers = train_baseline(family, parts).predict(test.features)
+    answers_of_baseline = train_baseline(family, parts).predict(test.features)
     return Comparison(
         family=family,
         training_set=training_set,
         entrants=tuple(entrants),
         chosen="catboost",
-        baseline=evaluate(test, answers, family, Resampling(draws=200)),
+        baseline=evaluate(test, answers_of_baseline, family, resampling),
         facts={"git commit": "abc123"},
     )
+
+
+@pytest.fixture(scope="module")
+def comparison(
+    family: ModelFamily, parts: dict[str, Part], training_set: TrainingSet
+) -> Comparison:
+    return compare(family, parts, training_set)
+
+
+@pytest.fixture(scope="module")
+def comparisons(
+    families: dict[str, ModelFamily],
+    parts_of: dict[str, dict[str, Part]],
+    training_sets: dict[str, TrainingSet],
+) -> dict[str, Comparison]:
+    return {
+        task: compare(families[task], parts_of[task], training_sets[task])
+        for task in ("multiclass", "regression")
+    }
 
 
 class _Page(HTMLParser):
@@ -91,7 +116,7 @@ def test_the_page_shows_numbers_versions_slices_and_plots(comparison: Comparison
         assert f"{entrant.test.metrics['brier'].low:.3f}" in html
     for expected in ("training/late_flights@0", "features/delays", "abc123", "Made-up flights."):
         assert expected in html
-    assert html.count("<svg") == 6 + 2 + 3  # plots, importances, slices
+    assert html.count("<svg") == 6 + 1 + 3  # plots, importances of the best, slices
     assert "carrier = B6" in html
     assert "<code>constant</code> always 1.0 in training" in html
     assert "var(--series-1)" in html
@@ -123,3 +148,81 @@ def test_pictures_are_small_pngs_inside_markdown(comparison: Comparison):
         image = base64.b64decode(data.removesuffix(")"))
         assert image.startswith(b"\x89PNG")
         assert len(image) < 40_000
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_the_page_of_every_task_is_whole_and_shows_its_numbers(
+    task: str, comparisons: dict[str, Comparison]
+):
+    comparison = comparisons[task]
+    html = render_report(comparison)
+    page = _Page()
+    page.feed(html)
+    assert page.open == []
+    assert page.references == []
+    assert len(html) < 1_500_000
+    text = " ".join(page.text)
+    for entrant in comparison.entrants:
+        for metric in entrant.test.task.metrics.values():
+            assert metric.title in text
+        loss = entrant.test.value(entrant.test.task.loss)
+        assert f"{loss:.3f}" in text
+    assert comparison.explanation.of in text
+    assert "threshold" not in text.lower()
+    drawn = {"multiclass": 6, "regression": 8}[task]
+    assert html.count("<svg") == drawn + 1 + 3  # plots, importances of the best, slices
+    assert "#050505" not in html
+
+
+def test_the_page_of_classes_has_a_line_for_each_and_says_which_is_never_predicted(
+    comparisons: dict[str, Comparison],
+):
+    comparison = comparisons["multiclass"]
+    html = render_report(comparison)
+    for name in ("early", "late", "on time"):
+        assert f"<tr><th>{name}</th>" in html
+    best = comparison.best
+    confusion = best.test.curves.confusion.copy()
+    confusion[:, 0] = 0
+    curves = replace(best.test.curves, confusion=confusion)
+    never = replace(best, test=replace(best.test, curves=curves))
+    entrants = tuple(never if e is best else e for e in comparison.entrants)
+    assert "never predicted" in render_report(replace(comparison, entrants=entrants))
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("multiclass", {"confusion", "roc", "calibration", "importance"}),
+        ("regression", {"predicted_observed", "quantiles", "calibration", "importance"}),
+    ],
+)
+def test_every_task_has_its_small_pictures(
+    task: str, names: set[str], comparisons: dict[str, Comparison]
+):
+    found = pictures_as_markdown(comparisons[task])
+    assert set(found) == names
+    for text in found.values():
+        assert len(base64.b64decode(text.split("base64,")[1].removesuffix(")"))) < 60_000
+
+
+def test_a_picture_of_another_task_is_refused(comparisons: dict[str, Comparison]):
+    mixed = {
+        "numbers": comparisons["regression"].best.test,
+        "classes": comparisons["multiclass"].best.test,
+    }
+    with pytest.raises(TypeError, match="classes was evaluated as multiclass"):
+        pictures.plots(mixed, "numbers")
+
+
+def test_large_numbers_are_shown_without_needless_digits(comparisons: dict[str, Comparison]):
+    comparison = comparisons["regression"]
+    best = comparison.best
+    large = replace(
+        best.test,
+        metrics={**best.test.metrics, "mae": Estimate(123456.789, 120000.4, 130000.6)},
+    )
+    entrants = tuple(replace(e, test=large) if e is best else e for e in comparison.entrants)
+    html = render_report(replace(comparison, entrants=entrants))
+    assert "123,457" in html
+    assert "120,000 to 130,001" in html

@@ -185,3 +185,77 @@ def test_faulty_rows_are_refused_with_their_reason(
     wind = pa.array([float("inf"), 1.0, 2.0] * (len(view) // 3))
     with refused(r"feature 'wind' is infinite as a 32-bit number in 15\d\d rows"):
         build_training_set(make_lake(delays=replaced(view, "wind", wind)), family, views)
+
+
+def test_labels_of_each_task_are_stored_and_summed_up(
+    lake: Lake, training_sets: dict[str, TrainingSet]
+):
+    for task, stored in (("binary", "double"), ("multiclass", "string"), ("regression", "double")):
+        made = training_sets[task]
+        assert str(lake.schema(made.version.table).field("label").type) == stored
+        label = lake.read(made.version.table, at=made.version.version).read_all()
+        test = label.filter(pc.equal(label["split"], "test"))["label"].to_pylist()
+        found = made.audit.parts["test"].label
+        if task == "binary":
+            assert found == {"yes": pytest.approx(sum(test) / len(test))}
+        elif task == "multiclass":
+            assert list(found) == ["early", "late", "on time"]
+            assert found["late"] == pytest.approx(test.count("late") / len(test))
+        else:
+            assert found["min"] == min(test)
+            assert found["max"] == max(test)
+            assert found["mean"] == pytest.approx(sum(test) / len(test))
+        assert published_training_set(lake, made.version) == made
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "message"),
+    [
+        ("binary", "outcome", "is VARCHAR, where a binary task needs a boolean, or 0 and 1"),
+        ("regression", "late", "is BOOLEAN, where a regression needs a number"),
+        (
+            "regression",
+            "known_at",
+            "is TIMESTAMP WITH TIME ZONE, where a regression needs a number",
+        ),
+        ("multiclass", "minutes", r"train: \d+ different labels; .* at most 100"),
+        ("multiclass", "flight_id", r"train: \d+ different labels; .* at most 100"),
+    ],
+)
+def test_a_label_column_of_the_wrong_kind_is_refused(
+    task: str,
+    column: str,
+    message: str,
+    lake: Lake,
+    declare: Callable[..., ModelFamily],
+    views: FeatureRegistry,
+):
+    label = {"table": "marts/outcomes", "column": column, "available_at": "known_at"}
+    with refused(message):
+        build_training_set(lake, declare(name="refused", task=task, label=label), views)
+    assert not lake.exists(TableName("training", "refused"))
+
+
+def test_labels_that_cannot_be_learnt_from_are_refused_for_each_task(
+    make_lake: Make, tables: Tables, families: dict[str, ModelFamily], views: FeatureRegistry
+):
+    outcomes = tables[OUTCOMES]
+    rows = len(outcomes)
+
+    def build(task: str, column: str, values: pa.Array) -> None:
+        lake = make_lake(outcomes=replaced(outcomes, column, values))
+        build_training_set(lake, families[task], views)
+
+    late_class = pa.array(["lost" if i > rows - 100 else f"kind {i % 3}" for i in range(rows)])
+    with refused(
+        r"test: classes \['lost'\] do not occur in train, which has kind 0, kind 1, kind 2"
+    ):
+        build("multiclass", "outcome", late_class)
+    with refused(r"train: all \d+ labels are 'same'; a multiclass task needs at least two"):
+        build("multiclass", "outcome", pa.array(["same"] * rows))
+    with refused(r"train: \d+ labels are blank"):
+        build("multiclass", "outcome", pa.array(["", "a", "b"] * (rows // 3)))
+    with refused(r"train: \d+ labels are infinite or NaN"):
+        build("regression", "minutes", pa.array([float("nan"), float("inf"), 1.0] * (rows // 3)))
+    with refused(r"validation: \d+ labels have only the values 1, 2, 3; a regression needs"):
+        build("regression", "minutes", pa.array([1.0, 2.0, 3.0] * (rows // 3)))

@@ -3,8 +3,10 @@
 Importing this package imports no learning library; each estimator imports its own when it is used.
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mlops_assets.training.estimators.protocol import (
     Estimator,
@@ -31,31 +33,66 @@ __all__ = [
 _SHORT_NAMES = {
     "linear": "mlops_assets.training.estimators.linear:Linear",
     "catboost": "mlops_assets.training.estimators.catboost:CatBoost",
+    "net": "mlops_assets.training.estimators.net:Net",
+    "ensemble": "mlops_assets.training.estimators.ensemble:Ensemble",
     "baseline": "mlops_assets.training.estimators.baseline:Baseline",
 }
+_METHODS = ("fit", "refit", "predict", "explain", "save", "load")
+_SKLEARN_METHODS = ("fit", "predict", "get_params")
 
 
 def estimator_class(algorithm: str) -> type[Estimator]:
-    """Find an estimator by its short name or its import path `package.module:Class`.
+    """Find an estimator by its short name or an import path.
+
+    Parameters
+    ----------
+    algorithm
+        `linear`, `catboost`, `net` and the like, or `package.module:Class`, where the class is an
+        `Estimator` or has scikit-learn's interface.
 
     Raises
     ------
     EstimatorError
-        When nothing is there, or what is there is no estimator.
+        When nothing is there, with the nearest name, or what is there is no estimator.
     """
-    module, _, name = _SHORT_NAMES.get(algorithm, algorithm).partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise EstimatorError(
-            f"algorithm {algorithm!r}: cannot import it ({error}). Known: "
-            f"{', '.join(_SHORT_NAMES)}, or an import path 'package.module:Class'"
-        ) from error
-    wanted = ("fit", "predict", "explain", "save", "load")
-    if lacking := [method for method in wanted if not callable(getattr(found, method, None))]:
-        raise EstimatorError(f"algorithm {algorithm!r}: {found!r} lacks {', '.join(lacking)}")
+    path = _SHORT_NAMES.get(algorithm, algorithm)
+    found = _imported(algorithm, path)
+    if lacking := [name for name in _METHODS if not callable(getattr(found, name, None))]:
+        # An estimator of this platform has no get_params, so the two cannot be mistaken.
+        if not all(callable(getattr(found, name, None)) for name in _SKLEARN_METHODS):
+            raise EstimatorError(
+                f"algorithm {algorithm!r}: {found!r} is no estimator: it lacks "
+                f"{', '.join(lacking)} of this platform's protocol, and scikit-learn's "
+                f"{', '.join(_SKLEARN_METHODS)} too"
+            )
+        from mlops_assets.training.estimators.sklearn_model import sklearn_model
+
+        found = sklearn_model(path)
     estimator: type[Estimator] = found
     return estimator
+
+
+def _imported(algorithm: str, path: str) -> Any:
+    """Import what a path names."""
+    module, _, name = path.partition(":")
+    known = f"Known: {', '.join(_SHORT_NAMES)}, or an import path 'package.module:Class'"
+    if not name:
+        close = get_close_matches(algorithm, _SHORT_NAMES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise EstimatorError(f"algorithm {algorithm!r}: there is none of that name; {hint}{known}")
+    try:
+        found = import_module(module)
+    except (ImportError, ValueError) as error:
+        raise EstimatorError(
+            f"algorithm {algorithm!r}: cannot import it ({error}). {known}"
+        ) from error
+    if not hasattr(found, name):
+        close = get_close_matches(name, dir(found), n=1)
+        hint = f"did you mean '{module}:{close[0]}'? " if close else ""
+        raise EstimatorError(
+            f"algorithm {algorithm!r}: cannot import it ({module} has no {name!r}); {hint}{known}"
+        )
+    return getattr(found, name)
 
 
 def load_estimator(folder: Path) -> Estimator:

@@ -1,8 +1,12 @@
-"""Logistic regression on imputed, scaled and one-hot encoded features, by scikit-learn."""
+"""Linear models on imputed, scaled and one-hot encoded features, by scikit-learn.
+
+Logistic for yes or no, multinomial for classes; ridge for a number, whose quantiles come from its
+residuals on the validation part.
+"""
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,13 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.training.dataset import FeatureSchema, Part
+from mlops_assets.training.estimators.conformal import ConformalOffsets
 from mlops_assets.training.estimators.protocol import (
+    LOG_ODDS,
+    MIDDLE_QUANTILE,
+    PREDICTED_CLASS,
     EstimatorError,
     Explanation,
     FitOptions,
     LearningCurve,
     Manifest,
+    check_classes,
 )
+from mlops_assets.training.tasks import Regression, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,80 +41,97 @@ TRUSTED_TYPES = ("numpy.dtype",)
 
 @dataclass(frozen=True)
 class Linear:
-    """A fitted logistic regression; see `mlops_assets.training.estimators.protocol.Estimator`.
+    """A fitted linear model; see `mlops_assets.training.estimators.protocol.Estimator`.
 
     Attributes
     ----------
     centre
         Mean of each transformed column in training, from which contributions are counted.
+    conformal
+        Makes quantiles of a regression's answer; None for classes.
     """
 
     flavor: ClassVar[str] = "sklearn"
     FILE: ClassVar[str] = "model.skops"  # the name MLflow's flavor uses, so one loader reads both
 
     schema: FeatureSchema
+    task: Task
     parameters: Mapping[str, Any]
     learning_curve: LearningCurve
     native: "Pipeline"
     centre: NDArray[np.float64]
+    conformal: ConformalOffsets | None
 
     @classmethod
     def fit(
         cls, train: Part, validation: Part, parameters: Mapping[str, Any], options: FitOptions
     ) -> Self:
-        """Fit by Newton's method: with few columns and many rows it takes some ten steps."""
-        del validation  # nothing is stopped early: the optimum is unique
-        from scipy.linalg import LinAlgWarning
-        from sklearn.exceptions import ConvergenceWarning
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
-
+        """Solve for the one optimum; validation only gives a regression its quantiles."""
         if unknown := sorted(set(parameters) - set(DEFAULTS)):
             raise EstimatorError(f"linear takes no {unknown}; it takes {', '.join(DEFAULTS)}")
         chosen = {**DEFAULTS, **parameters}
-        pipeline = _pipeline(train.schema, chosen)
-        with threadpool_limits(limits=options.threads):
-            try:
-                columns = pipeline[:-1].fit_transform(train.features)
-                with warnings.catch_warnings():
-                    # With columns that say the same it goes on with L-BFGS by itself. That is
-                    # slower but right; not converging in the end is not.
-                    warnings.simplefilter("ignore", LinAlgWarning)
-                    warnings.simplefilter("error", ConvergenceWarning)
-                    pipeline[-1].fit(columns, train.label)
-            except (ValueError, ConvergenceWarning) as error:
-                raise EstimatorError(f"linear refused to fit with {chosen}: {error}") from error
-        centre = columns.mean(axis=0, dtype=np.float64)
-        return cls(train.schema, chosen, LearningCurve(), pipeline, centre)
+        pipeline, centre = _learn(train, chosen, options)
+        conformal = None
+        if isinstance(train.task, Regression):
+            point = _point(pipeline, validation.features, train.schema)
+            conformal = ConformalOffsets.of(train.task, validation.label, point)
+        return cls(train.schema, train.task, chosen, LearningCurve(), pipeline, centre, conformal)
+
+    def refit(self, part: Part, options: FitOptions) -> Self:
+        """Solve again; a regression keeps the residuals of rows it had not learnt from."""
+        pipeline, centre = _learn(part, self.parameters, options)
+        return replace(self, native=pipeline, centre=centre)
 
     def predict(self, features: "pd.DataFrame") -> NDArray[np.float64]:
-        """Return the probability of class 1 for each row, shape (rows,)."""
-        answer = self.native.predict_proba(features[list(self.schema.names)])[:, 1]
-        return np.asarray(answer, dtype=np.float64)
+        """Return probabilities, or quantiles at fixed distances from the predicted mean."""
+        if self.conformal is not None:
+            return self.conformal.answers(_point(self.native, features, self.schema))
+        answers = self.native.predict_proba(features[list(self.schema.names)])
+        answers = np.asarray(answers, dtype=np.float64)
+        return answers[:, 1] if len(self.task.outputs) == 1 else answers
 
     def explain(self, features: "pd.DataFrame") -> Explanation:
-        """Split each row's log-odds exactly: coefficient times distance from the training mean."""
-        model = self.native[-1]
-        weights = model.coef_[0].astype(np.float64)
-        columns = self.native[:-1].transform(features[list(self.schema.names)])
-        parts = (columns.astype(np.float64) - self.centre) * weights
-        owner = _owners(self.native, self.schema)
-        contributions = np.zeros((len(parts), len(self.schema.names)))
-        for position in range(parts.shape[1]):
-            contributions[:, owner[position]] += parts[:, position]
-        expected = float(model.intercept_[0] + weights @ self.centre)
-        return Explanation(self.schema.names, contributions, expected)
+        """Split each row's raw output exactly: coefficient times distance from the mean."""
+        rows = features[list(self.schema.names)]
+        weights, intercept = _weights(self.native)
+        columns = self.native[:-1].transform(rows).astype(np.float64) - self.centre
+        if self.conformal is not None:
+            score = _point(self.native, features, self.schema) + self.conformal.middle
+            base, of = intercept + self.conformal.middle, MIDDLE_QUANTILE
+            chosen = np.zeros(len(rows), dtype=np.intp)
+        else:
+            raw = np.asarray(self.native.decision_function(rows), dtype=np.float64)
+            base = intercept
+            if len(self.task.outputs) == 1:
+                score, of = raw, LOG_ODDS
+                chosen = np.zeros(len(rows), dtype=np.intp)
+            else:
+                # With two classes scikit-learn keeps the score of the second alone.
+                both = np.stack([-raw, raw], axis=1) if raw.ndim == 1 else raw
+                chosen, of = both.argmax(axis=1), PREDICTED_CLASS
+                score = both.max(axis=1)
+                if raw.ndim == 1:
+                    weights, base = np.vstack([-weights, weights]), np.r_[-base, base]
+        columns *= weights[chosen]
+        contributions = np.zeros((len(columns), len(self.schema.names)))
+        for position, owner in enumerate(_owners(self.native, self.schema)):
+            contributions[:, owner] += columns[:, position]
+        expected = (base + weights @ self.centre)[chosen]
+        return Explanation(self.schema.names, contributions, expected, score, of)
 
     def save(self, folder: Path) -> None:
         """Write the pipeline by skops, which holds no code, and the manifest."""
         from skops import io
 
         io.dump(self.native, folder / self.FILE)
+        offsets = None if self.conformal is None else list(self.conformal.offsets)
         Manifest(
             f"{__name__}:{type(self).__name__}",
             self.schema,
+            self.task,
             self.parameters,
             self.learning_curve,
-            state={"centre": self.centre.tolist()},
+            state={"centre": self.centre.tolist(), "offsets": offsets},
         ).write(folder)
 
     @classmethod
@@ -121,14 +148,67 @@ class Linear:
             pipeline = io.load(path, trusted=list(TRUSTED_TYPES))
         except (OSError, BadZipFile, KeyError, UntrustedTypesFoundException) as error:
             raise EstimatorError(f"{path}: skops refuses to read it: {error}") from error
-        centre = np.asarray(manifest.state["centre"], dtype=np.float64)
-        return cls(manifest.schema, manifest.parameters, manifest.learning_curve, pipeline, centre)
+        task = manifest.task
+        return cls(
+            manifest.schema,
+            task,
+            manifest.parameters,
+            manifest.learning_curve,
+            pipeline,
+            np.asarray(manifest.state["centre"], dtype=np.float64),
+            ConformalOffsets(task, tuple(manifest.state["offsets"]))
+            if isinstance(task, Regression)
+            else None,
+        )
 
 
-def _pipeline(schema: FeatureSchema, chosen: Mapping[str, Any]) -> "Pipeline":
+def _learn(
+    part: Part, chosen: Mapping[str, Any], options: FitOptions
+) -> tuple["Pipeline", NDArray[np.float64]]:
+    """Fit the pipeline, and return it with the mean of each transformed column."""
+    from scipy.linalg import LinAlgWarning
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+
+    check_classes(part)
+    pipeline = _pipeline(part, chosen)
+    with threadpool_limits(limits=options.threads):
+        try:
+            columns = pipeline[:-1].fit_transform(part.features)
+            with warnings.catch_warnings():
+                # With columns that say the same it goes on with another solver by itself. That is
+                # slower but right; not converging in the end is not.
+                warnings.simplefilter("ignore", LinAlgWarning)
+                warnings.simplefilter("error", ConvergenceWarning)
+                pipeline[-1].fit(columns, part.label)
+        except (ValueError, ConvergenceWarning) as error:
+            raise EstimatorError(
+                f"linear refused to fit {len(part)} rows of {part.name} with {dict(chosen)}: "
+                f"{error}"
+            ) from error
+    # Answers and their explanation then differ by no more than rounding in double precision.
+    model = pipeline[-1]
+    model.coef_ = model.coef_.astype(np.float64)
+    model.intercept_ = np.asarray(model.intercept_, dtype=np.float64)
+    return pipeline, columns.mean(axis=0, dtype=np.float64)
+
+
+def _point(
+    pipeline: "Pipeline", features: "pd.DataFrame", schema: FeatureSchema
+) -> NDArray[np.float64]:
+    return np.asarray(pipeline.predict(features[list(schema.names)]), dtype=np.float64)
+
+
+def _weights(pipeline: "Pipeline") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return coefficients of shape (scores, columns) and intercepts of shape (scores,)."""
+    model = pipeline[-1]
+    return np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+
+
+def _pipeline(part: Part, chosen: Mapping[str, Any]) -> "Pipeline":
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -147,12 +227,17 @@ def _pipeline(schema: FeatureSchema, chosen: Mapping[str, Any]) -> "Pipeline":
     )
     columns = ColumnTransformer(
         [
-            ("numbers", numbers, list(schema.numeric)),
-            ("categories", categories, list(schema.categorical)),
+            ("numbers", numbers, list(part.schema.numeric)),
+            ("categories", categories, list(part.schema.categorical)),
         ],
         sparse_threshold=0,
     )
-    model = LogisticRegression(C=chosen["C"], solver="newton-cholesky", max_iter=500)
+    model: Any
+    if isinstance(part.task, Regression):
+        model = Ridge(alpha=1 / chosen["C"], solver="cholesky")
+    else:
+        # Newton's method: with few columns and many rows it takes some ten steps.
+        model = LogisticRegression(C=chosen["C"], solver="newton-cholesky", max_iter=500)
     return Pipeline([("columns", columns), ("model", model)])
 
 

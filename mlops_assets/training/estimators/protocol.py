@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.training.dataset import FeatureSchema, Part
+from mlops_assets.training.tasks import Multiclass, Regression, Task, task_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +19,10 @@ class EstimatorError(ValueError):
     """An estimator cannot be found, fitted, loaded or used; the message says why."""
 
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
-"""Called while fitting with the iteration done, the most there can be, and the losses so far."""
+Progress = Callable[[int, int, Mapping[str, float]], bool | None]
+"""Called while fitting with how many iterations are done, the most there can be, and the task's
+loss on `validation` and on what is learnt from. Returning False, and only False, stops the fit
+there; the model so far is kept."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class FitOptions:
     seed, threads
         Both decide the result to the last bit, so both are recorded.
     progress
-        Told about each iteration of an iterative algorithm.
+        Told about each iteration of an iterative algorithm, and may stop it.
     """
 
     seed: int
@@ -41,7 +44,7 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Log loss after each iteration; empty for an algorithm without iterations.
+    """The task's loss after each iteration; empty for an algorithm without iterations.
 
     Attributes
     ----------
@@ -56,23 +59,42 @@ class LearningCurve:
     best_iteration: int | None = None
 
 
+LOG_ODDS = "log-odds of yes"
+PREDICTED_CLASS = "raw score of the predicted class"
+MIDDLE_QUANTILE = "the middle quantile"
+"""What explanations are of, one a task."""
+
+
 @dataclass(frozen=True)
 class Explanation:
-    """Additive explanation: `expected + contributions.sum(axis=1)` is the model's log-odds.
+    """Additive explanation: `expected + contributions.sum(axis=1)` is the model's raw output.
 
     Attributes
     ----------
     features
         Names, in the order of the columns of `contributions`.
     contributions
-        Log-odds each feature adds, shape (rows, features). SHAP values.
+        What each feature adds, shape (rows, features). SHAP values.
     expected
-        Log-odds of the average row.
+        Raw output before any feature is known, shape (rows,); it differs between rows where they
+        have different predicted classes.
+    score
+        Raw output as the model's own prediction path computes it, shape (rows,).
+    of
+        What the raw output is, in words: `log-odds of yes`.
     """
 
     features: tuple[str, ...]
     contributions: NDArray[np.float64]
-    expected: float
+    expected: NDArray[np.float64]
+    score: NDArray[np.float64]
+    of: str
+
+    @property
+    def additivity_error(self) -> float:
+        """Largest gap, over the rows, between what the contributions add up to and the score."""
+        gap = self.expected + self.contributions.sum(axis=1) - self.score
+        return float(np.abs(gap).max(initial=0.0))
 
     @property
     def importance(self) -> Mapping[str, float]:
@@ -93,6 +115,8 @@ class Estimator(Protocol):
         registered.
     schema
         The features it takes.
+    task
+        What it predicts, with its classes or quantiles.
     parameters
         Everything it was fitted with, defaults included.
     learning_curve
@@ -102,9 +126,26 @@ class Estimator(Protocol):
     """
 
     flavor: ClassVar[str]
-    schema: FeatureSchema
-    parameters: Mapping[str, Any]
-    learning_curve: LearningCurve
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """The features it takes."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """What it predicts, with its classes or quantiles."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Everything it was fitted with, defaults included."""
+        ...
+
+    @property
+    def learning_curve(self) -> LearningCurve:
+        """How fitting went."""
+        ...
 
     @property
     def native(self) -> Any:
@@ -124,12 +165,35 @@ class Estimator(Protocol):
         """
         ...
 
+    def refit(self, part: Part, options: FitOptions) -> Self:
+        """Learn again from train and validation together, keeping what validation decided.
+
+        Kept are the number of iterations, the residuals behind quantiles, weights and the like,
+        and the learning curve that led to them. The same part and options give the same model.
+
+        Parameters
+        ----------
+        part
+            Both parts, as `join_parts` puts them together.
+        options
+            As for `fit`.
+
+        Raises
+        ------
+        EstimatorError
+            When the part cannot be learnt from.
+        """
+        ...
+
     def predict(self, features: "pd.DataFrame") -> NDArray[np.float64]:
-        """Return the probability of class 1 for each row, shape (rows,)."""
+        """Return the answers as the task has them: shape (rows,), or (rows, outputs)."""
         ...
 
     def explain(self, features: "pd.DataFrame") -> Explanation:
-        """Split each row's log-odds into the features' contributions."""
+        """Split each row's raw output into the features' contributions.
+
+        It is the log-odds of yes, the raw score of the predicted class, or the middle quantile.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -148,6 +212,25 @@ class Estimator(Protocol):
         ...
 
 
+def check_classes(part: Part) -> None:
+    """Refuse a part to learn from in which a class has no row.
+
+    Raises
+    ------
+    EstimatorError
+        Naming the part and the classes.
+    """
+    if isinstance(part.task, Regression):
+        return
+    names = part.task.outputs if isinstance(part.task, Multiclass) else ("no", "yes")
+    there = set(np.unique(part.label).astype(int))
+    if absent := [name for index, name in enumerate(names) if index not in there]:
+        raise EstimatorError(
+            f"{part.name}: none of its {len(part)} rows has label {', '.join(absent)}, so it "
+            "cannot be learnt; every class needs a row"
+        )
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The file beside a native model that makes it an estimator again.
@@ -156,7 +239,7 @@ class Manifest:
     ----------
     estimator
         `package.module:Class` of the estimator.
-    schema, parameters, learning_curve
+    schema, task, parameters, learning_curve
         As on the estimator.
     state
         What else that class needs, as JSON.
@@ -166,6 +249,7 @@ class Manifest:
 
     estimator: str
     schema: FeatureSchema
+    task: Task
     parameters: Mapping[str, Any]
     learning_curve: LearningCurve
     state: Mapping[str, Any] = field(default_factory=dict)
@@ -176,7 +260,8 @@ class Manifest:
         from dataclasses import asdict
 
         path = folder / self.FILE
-        path.write_text(json.dumps(asdict(self), indent=1, allow_nan=False), encoding="utf-8")
+        content = {**asdict(self), "task": self.task.state()}
+        path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         return path
 
     @classmethod
@@ -201,6 +286,8 @@ class Manifest:
             return cls(
                 estimator=raw["estimator"],
                 schema=FeatureSchema(**{k: tuple(v) for k, v in raw["schema"].items()}),
+                # A model saved before there was a choice of tasks is a binary one.
+                task=task_from(raw.get("task", {"name": "binary"})),
                 parameters=raw["parameters"],
                 learning_curve=LearningCurve(
                     train=tuple(raw["learning_curve"]["train"]),

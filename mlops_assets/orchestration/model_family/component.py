@@ -1,0 +1,37 @@
+"""The component itself: which assets a declaration gives."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from mlops_assets.features import FeatureRegistry
+from mlops_assets.orchestration.declared import DeclaredComponent
+from mlops_assets.orchestration.model_family.challenging import challenger, documentation
+from mlops_assets.orchestration.model_family.judging import champion, evaluation
+from mlops_assets.orchestration.model_family.learning import candidate, search, training_set
+from mlops_assets.training.family import ModelFamily
+from mlops_assets.transform.project import project_at
+
+
+class ModelFamilyAssets(DeclaredComponent[ModelFamily]):
+    """A model family: training set, searches, candidates, evaluation, challenger, champion."""
+
+    declared_by = ModelFamily
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Give the family's assets and checks."""
+        project = project_at(Path(context.project_root) / "dbt_project")
+        views = FeatureRegistry.from_manifest(project.manifest)
+        family = self.declaration
+        searched = [declared for declared in family.candidates if declared.search is not None]
+        return dg.Definitions(
+            assets=[
+                training_set(family, views),
+                *(search(family, declared) for declared in searched),
+                *(candidate(family, declared) for declared in family.candidates),
+                evaluation(family),
+                challenger(family),
+                documentation(family, views),
+                champion(family),
+            ]
+        )
