@@ -60,6 +60,7 @@ def examine(settings: "Settings") -> Iterator[Finding]:
     yield _unknown_variables(settings)
     yield _home(settings)
     yield _space(settings)
+    yield _dagster_home(settings)
     yield _definitions(settings)
 
 
@@ -108,6 +109,23 @@ def _space(settings: "Settings") -> Finding:
         f"{free:.1f} GiB free",
         f"free at least {_SPACE_WANTED_GIB:.0f} GiB, or set MLOPS_HOME elsewhere",
     )
+
+
+def _dagster_home(settings: "Settings") -> Finding:
+    """Make what Dagster's own commands need, so that they share runs with `mlops`."""
+    from mlops_assets.orchestration.instance import prepare_dagster_home
+
+    try:
+        home = prepare_dagster_home(settings)
+    except OSError as error:
+        return Finding(
+            "Dagster's home",
+            ok=False,
+            found=f"{settings.dagster_home}: {error.strerror}",
+            advice="set MLOPS_HOME to a folder that can be written",
+        )
+    found = f"{home}; for Dagster's own commands: export DAGSTER_HOME={home}"
+    return Finding("Dagster's home", ok=True, found=found)
 
 
 def _definitions(settings: "Settings") -> Finding:

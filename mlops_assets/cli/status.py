@@ -18,8 +18,14 @@ _SHOWN_METRICS = {
     "average_precision": "average precision",
     "log_loss": "log loss",
     "brier": "Brier score",
+    "accuracy": "accuracy",
+    "pinball_loss": "pinball loss",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "coverage": "coverage of the interval",
     "calibration_error": "calibration error",
 }
+"""Shown where a family's candidates have them, in this order."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,8 @@ class FamilyStatus:
         The ledger's newest line.
     candidates
         Newest run of each candidate: its metrics and the ends of their intervals, by flat name.
-    report
-        The evaluation report, if there is one.
+    report, card
+        The evaluation report and the champion's model card, if there are any.
     """
 
     family: str
@@ -45,6 +51,7 @@ class FamilyStatus:
     last_decision: str | None
     candidates: Mapping[str, Mapping[str, float]]
     report: Path | None
+    card: Path | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,9 @@ def _family_status(registry: "Registry", family: str, settings: "Settings") -> F
 
     champion = registry.find_or_none(ModelReference(family, alias=Alias.champion))
     entries = ledger.read(registry.lake, family)
-    report = settings.home / "reports" / f"{family}.html"
+    reports = settings.home / "reports"
+    report = reports / f"{family}.html"
+    card = reports / f"{family}-{champion.version}" / "model_card.html" if champion else None
     return FamilyStatus(
         family=family,
         champion=str(champion) if champion else None,
@@ -110,6 +119,7 @@ def _family_status(registry: "Registry", family: str, settings: "Settings") -> F
         last_decision=entries[-1].reason if entries else None,
         candidates={run.name: run.metrics for run in registry.candidates(family)},
         report=report if report.exists() else None,
+        card=card if card and card.exists() else None,
     )
 
 
@@ -140,6 +150,7 @@ def print_status(found: Status, *, as_json: bool) -> None:
     _print_assets(found.assets)
     console.print("\nWhere to look next:")
     console.print("  `mlops up`                      lineage in Dagster's UI, runs in MLflow's")
+    console.print("  `mlops models list`             versions, who serves, by which decision")
     console.print('  `mlops sql "from raw.flights"`  the lake in SQL')
 
 
@@ -194,6 +205,7 @@ def _print_family(family: FamilyStatus) -> None:
             {"metric": title}
             | {run: _interval(numbers, f"test_{m}") for run, numbers in family.candidates.items()}
             for m, title in _SHOWN_METRICS.items()
+            if any(f"test_{m}" in numbers for numbers in family.candidates.values())
         ],
         empty="no candidate yet",
     )
@@ -209,3 +221,5 @@ def _print_family(family: FamilyStatus) -> None:
         console.print(f"Last decision: {family.last_decision}", highlight=False)
     if family.report:
         console.print(f"Report: {family.report}", highlight=False, soft_wrap=True)
+    if family.card:
+        console.print(f"Model card: {family.card}", highlight=False, soft_wrap=True)

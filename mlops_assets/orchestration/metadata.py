@@ -85,7 +85,9 @@ def say_once(context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Meta
     Dagster writes an event for each partition and the UI shows the newest: a year in one run would
     store the same column lineage 365 times.
     """
-    newest = context.partition_keys[-1] if run_window(context) else None
+    # A run over days may also make tables without partitions.
+    partitioned = context.assets_def.specs_by_key[key].partitions_def is not None
+    newest = context.partition_keys[-1] if partitioned and run_window(context) else None
     context.add_asset_metadata(metadata, asset_key=key, partition_key=newest)
 
 

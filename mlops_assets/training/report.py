@@ -6,7 +6,7 @@ Here the numbers of an evaluation are put in order for the page; the page itself
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,12 @@ from mlops_assets.training.family import ModelFamily
 from mlops_assets.training.metrics import Metric
 from mlops_assets.training.pictures import Plot
 from mlops_assets.training.training_set import TrainingSet
+from mlops_assets.training.tuning import SearchResult
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-EXPLAINED_ROWS = 2000
+EXPLAINED_ROWS = 500
 """Test rows, drawn at random by the seed, over which SHAP values are averaged."""
 
 
@@ -80,6 +81,8 @@ class Comparison:
         The trivial model on test.
     facts
         Further lines for "how it was made": git commit, lockfile, and the like.
+    searches
+        What the searches found that gave entrants their parameters, by entrant.
     """
 
     family: ModelFamily
@@ -88,6 +91,7 @@ class Comparison:
     chosen: str
     baseline: Evaluation
     facts: Mapping[str, str]
+    searches: Mapping[str, SearchResult] = field(default_factory=dict)
 
     @property
     def best(self) -> Entrant:
@@ -199,6 +203,7 @@ def render_report(comparison: Comparison) -> str:
         slices=[_Figure.of(plot) for plot in _slice_plots(best.test.slices, comparison)],
         slice_metrics=tuple(best.test.slices[0].metrics) if best.test.slices else (),
         classes=_classes(best.test),
+        searches=_searches(comparison),
         versions=_versions(comparison.training_set.version, comparison.training_set.inputs),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -265,6 +270,15 @@ def _importance_plot(found: Explanation) -> Plot:
 
 def _importance(found: Explanation, top: int = _MOST_IMPORTANT) -> pictures.Draw:
     return pictures.importance(found.importance, top, of=found.of)
+
+
+def _searches(comparison: Comparison) -> "list[tuple[SearchResult, list[_Figure]]]":
+    from mlops_assets.training.tuning.pictures import search_plots
+
+    return [
+        (found, [_Figure.of(plot) for plot in search_plots(found)])
+        for found in comparison.searches.values()
+    ]
 
 
 def _slice_plots(slices: Sequence[SliceResult], comparison: Comparison) -> list[Plot]:

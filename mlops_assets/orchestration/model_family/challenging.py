@@ -32,7 +32,7 @@ def challenger(family: ModelFamily) -> dg.AssetsDefinition:
 
     @family_step(family, [spec], {})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.evaluating import chosen_candidate
+        from mlops_assets.orchestration.model_family.evaluating import chosen_candidate
         from mlops_assets.registry import set_challenger
 
         platform = platform_of(context)

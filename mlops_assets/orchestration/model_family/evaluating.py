@@ -1,9 +1,10 @@
 """Comparing the candidates that MLflow holds for one training set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlops_assets.lake import TableVersion
+from mlops_assets.orchestration.model_family.studies import found_search
 from mlops_assets.orchestration.platform import Platform
 from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 from mlops_assets.transform.project import project_at
@@ -11,7 +12,9 @@ from mlops_assets.transform.project import project_at
 if TYPE_CHECKING:
     from mlops_assets.registry import LoggedCandidate
     from mlops_assets.training.candidate import Member
+    from mlops_assets.training.dataset import Part
     from mlops_assets.training.report import Comparison
+    from mlops_assets.training.tuning import SearchResult
 
 
 class CandidatesMissingError(RuntimeError):
@@ -152,5 +155,23 @@ def compare_candidates(
             "MLflow run": logged[chosen].run_id,
             "seed": str(resampling.seed),
         },
+        searches=_searches(platform, family, parts, logged),
     )
     return comparison, logged[chosen]
+
+
+def _searches(
+    platform: Platform,
+    family: ModelFamily,
+    parts: "Mapping[str, Part]",
+    logged: "Mapping[str, LoggedCandidate]",
+) -> "dict[str, SearchResult]":
+    """Return the searches that the candidates' parameters came from, by candidate."""
+    from mlops_assets.registry.recipe import Recipe
+
+    found: dict[str, SearchResult] = {}
+    for declared in family.candidates:
+        if declared.search is not None:
+            study = Recipe.of_run(platform.registry.client, logged[declared.name].run_id).study
+            found[declared.name] = found_search(platform, family, declared, parts, study)
+    return found

@@ -37,7 +37,7 @@ def evaluation(family: ModelFamily) -> dg.AssetsDefinition:
 
     @family_step(family, [spec], {spec.key: {"beats_baseline": (says, False)}})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.evaluating import compare_candidates
+        from mlops_assets.orchestration.model_family.evaluating import compare_candidates
         from mlops_assets.training.report import pictures_as_markdown, write_report
 
         platform = platform_of(context)

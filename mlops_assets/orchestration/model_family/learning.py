@@ -177,7 +177,7 @@ def candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Asse
 
     @family_step(family, [spec], {spec.key: {"no_leak": (says, True)}})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.evaluating import members_of
+        from mlops_assets.orchestration.model_family.evaluating import members_of
         from mlops_assets.orchestration.model_family.studies import chosen_parameters
         from mlops_assets.registry import collect_provenance
         from mlops_assets.training.candidate import TrainingError, train_candidate

@@ -49,7 +49,7 @@ class Effort:
         Features whose partial dependence is computed, rows, and most values of each.
     """
 
-    shap_rows: int = 5000
+    shap_rows: int = 1500
     kept_rows: int = 500
     permutation_rows: int = 4000
     permutation_repeats: int = 5
