@@ -14,6 +14,14 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "true"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker begin with the demo and its tests, while the others run the rest by file."""
+    items.sort(key=lambda item: item.get_closest_marker("demo") is None)
+    for item in items:
+        group = "demo" if item.get_closest_marker("demo") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The whole demo, run once in this session. Its home is shared: read it, never write."""

@@ -205,7 +205,7 @@ def test_a_margin_that_equality_could_not_show_judges_nothing_and_promotes_nothi
     declare: Callable[..., ModelFamily], test_part: Part
 ):
     family = declare(slices=["carrier"], gate={"slices": {"margin": 0.001}})
-    decision = judged(family, test_part, answers(test_part, 1.5, seed=SEEDX), answers(test_part, 1.5))
+    decision = judged(family, test_part, answers(test_part, 1.5, seed=3), answers(test_part, 1.5))
     assert {found.verdict for found in decision.slices} == {Verdict.too_small}
     assert "slices" in unmet(decision)
     assert "no slice by carrier has enough rows to show a margin of 0.001" in decision.summary
