@@ -233,7 +233,7 @@ class TestHash:
             {"config": {"strict": "filter"}},
             {"x": pa.Field(metadata={"non_finite": True}, description="A number")},
         ],
-        ids=str,
+        ids=["a bound", "nullable", "the type", "the key", "strictness", "non-finite numbers"],
     )
     def test_changes_with_each_rule(self, body):
         assert contract_hash(declare()) != contract_hash(declare(**body))

@@ -55,6 +55,7 @@ def run_search(
         seed=settings.seed,
         threads=settings.threads,
         trials=settings.search_trials,
+        scratch=settings.home / "scratch",
         progress=progress,
         on_trial=tell,
     )

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
+from mlops_assets.lake.scratch import private_folder
 from mlops_assets.training.dataset import Part
 from mlops_assets.training.estimators import Progress
 from mlops_assets.training.family import CandidateDeclaration, ModelFamily, SearchDeclaration
@@ -56,6 +57,7 @@ def search(
     seed: int,
     threads: int,
     trials: int | None = None,
+    scratch: Path | None = None,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
 ) -> SearchResult:
@@ -86,6 +88,8 @@ def search(
         Divided among the workers.
     trials
         Most trials, where that is less than declared; 0 tries nothing and returns what there is.
+    scratch
+        Folder for the data that the workers share. Default: the system's temporary folder.
     progress
         Told about iterations of any trial, now and then; what it returns is ignored.
     on_trial
@@ -137,10 +141,10 @@ def search(
         )
         in_time = True
         if study.ended < run.cap:
-            with tempfile.TemporaryDirectory(prefix="mlops-search-") as folder:
-                setup = replace(setup, parts=Path(folder) / "parts")
+            with private_folder(scratch or Path(tempfile.gettempdir()), "search-") as folder:
+                setup = replace(setup, parts=folder / "parts")
                 write_shared((_for_learner(learnt), _for_learner(validation)), setup.parts)
-                with Pool(setup, declared.workers, Path(folder)) as pool:
+                with Pool(setup, declared.workers, folder) as pool:
                     in_time = run.go(pool)
         records = study.records
         best = best_trial(records, greater_is_better=bool(metric.greater_is_better))
