@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from bare import declarations
 from bare import training as bare
 from measure import Sample, peak_mb
 
@@ -95,6 +94,8 @@ class Phases:
 
 def make_job(home: Path, folder: Path, threads: int, iterations: int) -> Job:
     """Copy the inputs from the home and write down what the bare side is told."""
+    from bare import declarations
+
     from mlops_assets.features import FeatureRegistry
     from mlops_assets.lake import Lake, TableNotFoundError
     from mlops_assets.settings import load_settings
@@ -182,6 +183,8 @@ def run_ours(job: Job) -> Sample:
     shutil.rmtree(job.lake / "training", ignore_errors=True)
     phases = Phases()
     with phases.phase("imports"):
+        from bare import declarations
+
         from mlops_assets.features import FeatureRegistry
         from mlops_assets.lake import Lake
         from mlops_assets.settings import DuckDBLimits

@@ -94,16 +94,22 @@ def unknown_key(key: object, known: Sequence[str]) -> str:
 def choose_key(document: Any, message: str) -> tuple[Key, ...]:
     """Choose the key of a document that a message is about; the document itself if none is.
 
-    It is the first key that the message names in backticks or begins with, else the only one whose
-    value it quotes.
+    It is the first key that the message names in backticks or begins with, else the one whose value
+    it quotes first: what it quotes after that, it suggests.
     """
     if isinstance(document, Mapping):
         named = [*re.findall(r"`(\w+)`", message), message.partition(" ")[0]]
         for name in named:
             if name in document:
                 return (name,)
-    quoted = [keys for keys, value in scalars(document) if repr(value) in message]
-    return quoted[0] if len(quoted) == 1 else ()
+    quoted = [
+        (message.index(repr(value)), keys)
+        for keys, value in scalars(document)
+        if repr(value) in message
+    ]
+    first = min((place for place, _ in quoted), default=None)
+    chosen = [keys for place, keys in quoted if place == first]
+    return chosen[0] if len(chosen) == 1 else ()
 
 
 def scalars(value: Any, keys: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], Any]]:

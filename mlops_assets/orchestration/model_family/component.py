@@ -7,6 +7,7 @@ import dagster as dg
 from mlops_assets.features import FeatureRegistry
 from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.model_family.challenging import challenger, documentation
+from mlops_assets.orchestration.model_family.checking import check_family
 from mlops_assets.orchestration.model_family.judging import champion, evaluation
 from mlops_assets.orchestration.model_family.learning import candidate, search, training_set
 from mlops_assets.training.family import ModelFamily
@@ -23,6 +24,7 @@ class ModelFamilyAssets(DeclaredComponent[ModelFamily]):
         project = project_at(Path(context.project_root) / "dbt_project")
         views = FeatureRegistry.from_manifest(project.manifest)
         family = self.declaration
+        check_family(family, project, views)
         searched = [declared for declared in family.candidates if declared.search is not None]
         return dg.Definitions(
             assets=[
