@@ -1,6 +1,10 @@
 """The entry point: gathers the commands and turns the platform's errors into exit codes."""
 
+import atexit
+import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 
@@ -30,11 +34,28 @@ def main() -> None:
     """
     try:
         app()
+    except SystemExit as ended:
+        _leave(ended.code)
     except Exception as error:
         if not type(error).__module__.startswith("mlops_assets."):
             raise
         print(f"mlops: {error}", file=sys.stderr)
-        sys.exit(1)
+        _leave(1)
+
+
+def _leave(code: object) -> NoReturn:
+    """End the process after its exit handlers, without taking the interpreter apart.
+
+    At that point DuckDB's bindings list on the screen, as leaks, whatever objects still exist.
+    """
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to run them
+    with suppress(BrokenPipeError):  # whoever read the output has seen enough
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":
