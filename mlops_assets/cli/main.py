@@ -26,36 +26,39 @@ app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 
 
-def main() -> None:
-    """Run the command. Exit code 0: success; 1: refused or failed, with its reason; 2: wrong usage.
+def run() -> int:
+    """Run the command and return its exit code.
 
-    An error that the platform raises on purpose is printed as a message; any other one is a bug and
-    keeps its traceback.
+    0: success; 1: refused or failed, with its reason; 2: wrong usage. An error that the platform
+    raises on purpose is printed as a message; any other one is a bug and keeps its traceback.
     """
     try:
         app()
     except SystemExit as ended:
-        _leave(ended.code)
+        if isinstance(ended.code, int | None):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
     except Exception as error:
         if not type(error).__module__.startswith("mlops_assets."):
             raise
         print(f"mlops: {error}", file=sys.stderr)
-        _leave(1)
+        return 1
+    return 0
 
 
-def _leave(code: object) -> NoReturn:
-    """End the process after its exit handlers, without taking the interpreter apart.
+def main() -> NoReturn:
+    """Run the command in this process, and end it.
 
-    At that point DuckDB's bindings list on the screen, as leaks, whatever objects still exist.
+    It ends after its exit handlers, without taking the interpreter apart: at that point DuckDB's
+    bindings list on the screen, as leaks, whatever objects still exist.
     """
-    if not isinstance(code, int | None):
-        print(code, file=sys.stderr)
-        code = 1
+    code = run()
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to run them
     with suppress(BrokenPipeError):  # whoever read the output has seen enough
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(code or 0)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlops_assets.cli.main import main
+from mlops_assets.cli.main import run as run_command
 from mlops_assets.lake import Lake
 from mlops_assets.registry import Registry, ledger
 from mlops_assets.registry.tracking import mlflow_client
@@ -75,10 +75,9 @@ def run(
     def run(*arguments: str) -> Done:
         monkeypatch.setattr("sys.argv", ["mlops", "models", *arguments])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = run_command()
         printed = capsys.readouterr()
-        return Done(int(ended.value.code or 0), printed.out, printed.err)
+        return Done(code, printed.out, printed.err)
 
     yield run
     current_settings.cache_clear()
