@@ -14,12 +14,14 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "true"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker begin with the demo and its tests, while the others run the rest by file."""
-    items.sort(key=lambda item: item.get_closest_marker("demo") is None)
+    groups = {item: str(item.path) for item in items}
+    groups |= {item: "demo" for item in items if "demo" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: groups[item] != "demo")
     for item in items:
-        group = "demo" if item.get_closest_marker("demo") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
 
 
 @pytest.fixture(scope="session")
