@@ -9,7 +9,7 @@ from mlops_assets.lake import TableName
 from tests.browser.conftest import PATIENCE_MS, Keep
 from tests.demo import Demo
 
-pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(1800)]
 
 AIRLINES = TableName("raw", "airlines")
 # At least one asset of each step from the raw files to the model that serves. The graph shortens

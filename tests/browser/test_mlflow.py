@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Keep
 
-pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(1800)]
 
 
 def test_the_registered_model_and_its_version_are_shown(

@@ -6,7 +6,7 @@ from playwright.sync_api import Page
 from tests.browser.conftest import Keep
 from tests.demo import Demo
 
-pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.demo, pytest.mark.browser, pytest.mark.timeout(1800)]
 
 
 def test_the_report_opens_offline_with_all_its_pictures(page: Page, demo: Demo, keep: Keep) -> None:

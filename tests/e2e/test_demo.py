@@ -14,7 +14,7 @@ from mlops_assets.registry.ledger import read as read_ledger
 from mlops_assets.training.dataset import feature_frame
 from tests.demo import Demo
 
-pytestmark = [pytest.mark.demo, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.demo, pytest.mark.timeout(1800)]
 
 FLIGHTS = 336_776
 INTERVAL = re.compile(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]")

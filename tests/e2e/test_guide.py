@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 PROJECT = Path(__file__).parents[2]
 GUIDE = PROJECT / "docs" / "how-to" / "first-model.md"

@@ -15,7 +15,7 @@ from mlops_assets.registry import Event
 from mlops_assets.registry.ledger import read as read_ledger
 from tests.demo import Demo
 
-pytestmark = [pytest.mark.demo, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.demo, pytest.mark.timeout(1800)]
 
 FLIGHTS = TableName("raw", "flights")
 STAGED = TableName("staging", "stg_flights")

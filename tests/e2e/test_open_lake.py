@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from mlops_assets.settings import load_settings
 from tests.demo import Demo
 
-pytestmark = [pytest.mark.demo, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.demo, pytest.mark.timeout(1800)]
 
 
 def test_delta_rs_polars_and_the_lake_count_the_same_rows(demo: Demo) -> None:
