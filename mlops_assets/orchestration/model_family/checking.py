@@ -13,7 +13,6 @@ from mlops_assets.training.family import ALGORITHMS, DERIVED_SLICES, FamilyError
 from mlops_assets.training.training_set import select_features
 from mlops_assets.transform.project import DbtProject
 
-
 _SHOWN = 25  # names in a message
 
 
