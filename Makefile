@@ -44,7 +44,7 @@ ui: install ## Start Dagster's UI and MLflow's on this project, until Ctrl-C
 
 .PHONY: test
 test: install browser ## Run all tests, browser tests included
-	$(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
 check: install lint types layers sql docs-links ## Lint, types, layers, SQL, dbt parse, links in docs

@@ -272,8 +272,16 @@ def feast_worker(folder: Path, labels: int, memory_gib: int) -> None:
     # Above this, it fails with an error of its own instead of taking the machine down.
     resource.setrlimit(resource.RLIMIT_DATA, (memory_gib * GIB, memory_gib * GIB))
     import pandas as pd
-    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
-    from feast.types import Float64, Int32
+    from feast import (  # type: ignore[import-not-found]  # in the peer's environment
+        Entity,
+        FeatureStore,
+        FeatureView,
+        Field,
+        FileSource,
+        RepoConfig,
+        ValueType,
+    )
+    from feast.types import Float64, Int32  # type: ignore[import-not-found]  # in the peer's environment
 
     (folder / "feast").mkdir(exist_ok=True)
     store = FeatureStore(

@@ -44,7 +44,7 @@ def make_part(name: str, rows: int, seed: int) -> Part:
     codes = random.integers(0, 30, size=(rows, CATEGORIES))
     for i in range(CATEGORIES):
         columns[f"category_{i}"] = pd.Categorical.from_codes(
-            codes[:, i], categories=[f"c{code}" for code in range(30)]
+            codes[:, i], categories=pd.Index([f"c{code}" for code in range(30)])
         )
     score = numbers[:, :20] @ np.linspace(1, 0.05, 20) + 0.05 * codes[:, 0] * numbers[:, 0] - 2
     days = np.datetime64("2013-01-01") + np.sort(random.integers(0, 90, size=rows))

@@ -14,7 +14,6 @@ import json
 import resource
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -66,7 +65,7 @@ def make_part(name: str, rows: int) -> Any:
     for i in range(CATEGORIES):
         codes = random.integers(0, 12 * (i + 1), size=rows)
         columns[f"kind_{i}"] = pd.Categorical.from_codes(
-            codes, [f"k{code}" for code in range(12 * (i + 1))]
+            codes, pd.Index([f"k{code}" for code in range(12 * (i + 1))])
         )
         score += 0.3 * np.sin(codes)
     label = random.random(rows) < 1 / (1 + np.exp(-(score - 1.2)))
@@ -335,4 +334,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,8 +3,10 @@
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.demo import Demo, copy_home, demo_in
 
@@ -14,14 +16,24 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "true"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+_NEED_THE_DEMO = ("tests/browser/", "tests/e2e/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker begin with the demo and its tests, while the others run the rest by file."""
-    groups = {item: str(item.path) for item in items}
-    groups |= {item: "demo" for item in items if "demo" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: groups[item] != "demo")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    """Begin with the demo, which takes longest; other workers run the rest meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_NEED_THE_DEMO))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep the tests that need the demo on one worker, and those of any other file together."""
+    return _ByFile(config, log)
+
+
+class _ByFile(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return "demo" if file.startswith(_NEED_THE_DEMO) else file
 
 
 @pytest.fixture(scope="session")
