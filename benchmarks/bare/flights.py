@@ -6,11 +6,12 @@ all generated beforehand) and runs this in a process of its own::
     python benchmarks/bare/flights.py PLAN.json
 
 It reads the files with DuckDB, makes each model a table of one DuckDB file, makes the training set,
-trains the candidates, evaluates and explains them, and writes the same HTML report. Learning,
-metrics and report are the platform's plain functions: they call scikit-learn, CatBoost and NumPy
-with nothing between, so that both sides compute the same numbers and what differs is the platform.
-What is left out: contracts, quarantine, dbt's tests, Delta files and their history, lineage, the
-second evaluation that each candidate is logged with, MLflow, the gate, and Dagster's events.
+fits each candidate, fits it again with validation, evaluates all, explains the best one, and
+writes the same HTML report. Learning, metrics and report are the platform's plain functions: they
+call scikit-learn, CatBoost and NumPy with nothing between, so that both sides compute the same
+numbers and what differs is the platform. What is left out: contracts, quarantine, dbt's tests,
+Delta files and their history, lineage, MLflow, the explanation's tables, the model card, the gate,
+and Dagster's events.
 """
 
 import json
@@ -79,15 +80,20 @@ def main() -> None:
 
         from mlops_assets.lake import TableName, TableVersion
         from mlops_assets.training.candidate import resampling_for, train_baseline
-        from mlops_assets.training.dataset import PARTS, load_part
+        from mlops_assets.training.dataset import PARTS, join_parts, load_part
         from mlops_assets.training.estimators import FitOptions, estimator_class
-        from mlops_assets.training.evaluation import choose_challenger, evaluate
+        from mlops_assets.training.evaluation import (
+            choose_challenger,
+            choose_threshold,
+            evaluate,
+        )
         from mlops_assets.training.family import declare_family
         from mlops_assets.training.report import Comparison, enter, write_report
         from mlops_assets.training.training_set import TrainingSet
 
     family = declare_family(plan["family"])
-    seed = plan["seed"]
+    options = FitOptions(plan["seed"], plan["threads"])
+    resampling = resampling_for(family, plan["seed"])
     # The compiled SQL names relations memory.schema.table; a file of this name answers to it.
     with duckdb.connect(
         str(folder / "memory.duckdb"),
@@ -111,24 +117,44 @@ def main() -> None:
             make_training_set(con, plan)
         with phase("candidates"):
             parts = {part: load_part(con, "training_set", part, family) for part in PARTS}
-            fitted = []
-            for declaration in family.candidates:
+            train, validation, test = (parts[name] for name in PARTS)
+            models, evaluations = {}, {}
+            for declared in family.candidates:
                 start = time.perf_counter()
-                estimator = estimator_class(declaration.algorithm).fit(
-                    parts["train"],
-                    parts["validation"],
-                    declaration.parameters,
-                    FitOptions(seed, plan["threads"]),
+                judged = estimator_class(declared.algorithm).fit(
+                    train, validation, declared.parameters, options
                 )
-                SECONDS[f"  fit {declaration.name}"] = time.perf_counter() - start
-                model_folder = folder / declaration.name
+                answers = judged.predict(validation.features)
+                final = judged
+                if declared.refit:
+                    final = judged.refit(join_parts(train, validation), options)
+                SECONDS[f"  fit {declared.name}"] = time.perf_counter() - start
+                threshold = choose_threshold(validation, answers, family.threshold)
+                evaluations[declared.name] = {
+                    part.name: evaluate(part, given, family, resampling, threshold)
+                    for part, given in (
+                        (validation, answers),
+                        (test, final.predict(test.features)),
+                    )
+                }
+                model_folder = folder / declared.name
                 model_folder.mkdir()
-                estimator.save(model_folder)
-                fitted.append((declaration, estimator))
+                final.save(model_folder)
+                models[declared.name] = final
         with phase("evaluation and report"):
+            chosen = choose_challenger(
+                family, {name: found["validation"] for name, found in evaluations.items()}
+            )
             entrants = [
-                enter(made.name, made.algorithm, estimator, parts, family, seed=seed)
-                for made, estimator in fitted
+                enter(
+                    declared.name,
+                    declared.algorithm,
+                    models[declared.name],
+                    evaluations[declared.name],
+                    test if declared.name == chosen else None,
+                    seed=resampling.seed,
+                )
+                for declared in family.candidates
             ]
             baseline = train_baseline(family, parts)
             comparison = Comparison(
@@ -136,16 +162,11 @@ def main() -> None:
                 training_set=TrainingSet(
                     TableVersion(TableName("training", family.name), 0),
                     (),
-                    audit_of(con, len(parts["train"].schema.names)),
+                    audit_of(con, len(train.schema.names)),
                 ),
                 entrants=tuple(entrants),
-                chosen=choose_challenger(family, {e.name: e.validation for e in entrants}),
-                baseline=evaluate(
-                    parts["test"],
-                    baseline.predict(parts["test"].features),
-                    family,
-                    resampling_for(family, seed),
-                ),
+                chosen=chosen,
+                baseline=evaluate(test, baseline.predict(test.features), family, resampling),
                 facts={"made": date.today().isoformat()},  # noqa: DTZ011 - only for the reader
             )
             write_report(comparison, folder / "report.html")
@@ -153,14 +174,15 @@ def main() -> None:
     result = {
         "seconds": SECONDS,
         "rows": rows,
-        "features": len(parts["train"].schema.names),
+        "features": len(train.schema.names),
         "bytes": (folder / "memory.duckdb").stat().st_size,
         "metrics": {
-            entrant.name: {
-                name: entrant.test.value(name)
-                for name in ("roc_auc", "average_precision", "log_loss", "brier")
+            name: {
+                f"{part}_{metric}": evaluation.value(metric)
+                for part, evaluation in found.items()
+                for metric in ("roc_auc", "average_precision", "log_loss", "brier")
             }
-            for entrant in entrants
+            for name, found in evaluations.items()
         },
     }
     (folder / "result.json").write_text(json.dumps(result))
