@@ -58,8 +58,8 @@ def audit_of(con: Any, features: int) -> Any:
     from mlops_assets.training.training_set import PartSummary, TrainingSetAudit
 
     parts = {
-        name: PartSummary(*facts)
-        for name, *facts in con.execute(
+        name: PartSummary(rows, {"yes": yes}, first_day, last_day)
+        for name, rows, yes, first_day, last_day in con.execute(
             "SELECT split, count(*), avg(label), min(split_day), max(split_day) FROM training_set "
             "WHERE split <> 'purged' GROUP BY split ORDER BY min(split_day)"
         ).fetchall()

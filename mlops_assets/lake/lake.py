@@ -396,6 +396,7 @@ class Lake:
         keys: Sequence[str],
         *,
         metadata: Mapping[str, Any] = _NOTHING,
+        description: str | None = None,
     ) -> Commit:
         """Update the rows whose keys are in the table, insert the others; or create the table.
 
@@ -405,13 +406,16 @@ class Lake:
             As for `overwrite`.
         keys
             Columns that together identify a row; never null, never twice the same in ``data``.
+        description
+            Of the table, where this creates it.
 
         Raises
         ------
         InvalidRowsError
             When a key is null, or the same key comes twice. Nothing is changed then.
         """
-        return self._write(name, metadata).merge(data, keys)
+        write = self._write(name, metadata, description=description)
+        return write.merge(data, keys)
 
     def append(
         self,

@@ -60,7 +60,12 @@ def run_search(
         on_trial=tell,
     )
     log_search(platform.registry, family, found, training_set)
-    platform.lake.merge(_table(family), trials_table(found), keys=("study", "trial"))
+    platform.lake.merge(
+        _table(family),
+        trials_table(found),
+        keys=("study", "trial"),
+        description=f"Trials of the searches of parameters of {family.name}, one row a trial.",
+    )
     return found
 
 
