@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlops_assets.orchestration.running import Progress
 
 
-_TRIALS = 3
+_TRIALS = 2
 """Trials of each search in the demo: enough to see one, few enough not to wait for it."""
 
 
