@@ -201,7 +201,9 @@ def candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Asse
                 study=study,
                 progress=_told(context),
             )
-        except (EstimatorError, TrainingError) as error:
+        except EstimatorError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        except TrainingError as error:
             yield dg.AssetCheckResult(
                 asset_key=spec.key, check_name="no_leak", passed=False, description=str(error)
             )
