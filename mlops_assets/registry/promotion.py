@@ -19,10 +19,11 @@ from mlops_assets.registry.latency import measure_latency
 from mlops_assets.registry.ledger import Event, LedgerEntry
 from mlops_assets.registry.lock import family_lock
 from mlops_assets.registry.names import Alias, ModelReference
-from mlops_assets.registry.registry import EXAMPLE_ROWS, ModelVersion, Registry
+from mlops_assets.registry.registry import ModelVersion, Registry
 from mlops_assets.registry.retention import release_pins
 from mlops_assets.training.candidate import resampling_for, train_baseline
 from mlops_assets.training.dataset import FeatureSchema, Part, load_parts
+from mlops_assets.training.example_input import EXAMPLE_ROWS
 from mlops_assets.training.family import ModelFamily
 
 BASELINE = "baseline"

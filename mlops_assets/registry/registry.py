@@ -5,6 +5,7 @@ not through a wrapper. Who serves is changed in `mlops_assets.registry.promotion
 """
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_assets.lake import PINS, Lake, TableVersion
@@ -26,8 +27,15 @@ from mlops_assets.registry.tracking import local_folder, mlflow_client, save_nat
 from mlops_assets.settings import Settings
 from mlops_assets.training.candidate import Candidate
 from mlops_assets.training.dataset import Part
-from mlops_assets.training.estimators import Estimator, EstimatorError, load_estimator
+from mlops_assets.training.estimators import (
+    Estimator,
+    EstimatorError,
+    Manifest,
+    load_estimator,
+)
+from mlops_assets.training.example_input import EXAMPLE_ROWS, check_example, write_example
 from mlops_assets.training.family import ModelFamily
+from mlops_assets.training.input_contract import InputContract
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,17 +43,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.store.entities import PagedList
 
-EXAMPLE_FILE = "example.parquet"
-"""Rows of input with the answers given at training, in the model's extra files."""
-
-EXAMPLE_ROWS = 20
-"""How many there are."""
-
-_ANSWER = "@answer"
 _RECORD = "mlops.record"  # one tag a version: MLflow reads a thousand versions tag by tag
 _CURVE_POINTS = 200
 _MANY_FILES = 100  # of one row each, as pins and the ledger are written
-_SAME_ANSWER = 1e-6  # relative above 1: a label may be counted in minutes
 
 _Found = TypeVar("_Found")
 
@@ -431,32 +431,48 @@ class Registry:
         RegistryError
             When it does not load, or answers differently, saying by how much.
         """
-        import numpy as np
-        import pyarrow.parquet as pq
-
-        from mlops_assets.training.dataset import feature_frame
-
         with ExitStack() as stack:
             folder = self._folder(model, stack)
             estimator = load_estimator_in(folder)
-            path = folder / "extra_files" / EXAMPLE_FILE
-            if not path.is_file():
-                raise RegistryError(f"{model}: its example input {path} is missing")
-            example = pq.read_table(path)
-        recorded = np.array(example[_ANSWER].to_pylist())
-        answers = estimator.predict(feature_frame(example, estimator.schema))
-        if answers.shape != recorded.shape:
-            raise RegistryError(
-                f"{model}: answers its example input with shape {answers.shape}, where it gave "
-                f"{recorded.shape} when it was trained; its files have changed"
-            )
-        apart = float((np.abs(answers - recorded) / np.maximum(1, np.abs(recorded))).max())
-        if not apart <= _SAME_ANSWER:
-            raise RegistryError(
-                f"{model}: answers its example input up to {apart:.3g} away from what it did when "
-                "it was trained; its files or a library have changed"
-            )
+            try:
+                check_example(folder, estimator)
+            except EstimatorError as error:
+                raise RegistryError(f"{model}: {error}") from error
         return estimator
+
+    def copy_model(self, version: ModelVersion, folder: Path) -> None:
+        """Copy a version's model into a folder that does not exist yet.
+
+        Raises
+        ------
+        RegistryError
+            When its artifacts are missing or cannot be read.
+        """
+        with ExitStack() as stack:
+            try:
+                shutil.copytree(self._folder(version, stack), folder)
+            except OSError as error:
+                raise RegistryError(f"{version}: its artifacts cannot be copied: {error}") from error
+
+    def copy_artifact(self, version: ModelVersion, path: str, folder: Path) -> bool:
+        """Copy a file of a version's run into a folder; return whether there is such a file.
+
+        Parameters
+        ----------
+        version
+            Whose run.
+        path
+            The file among the run's artifacts, such as `card/model_card.html`.
+        folder
+            An existing one.
+        """
+        parent = str(PurePosixPath(path).parent)
+        if path not in {each.path for each in self.client.list_artifacts(version.run_id, parent)}:
+            return False
+        with tempfile.TemporaryDirectory(prefix="mlops-artifact-") as scratch:
+            found = self.client.download_artifacts(version.run_id, path, scratch)
+            shutil.copy(found, folder)
+        return True
 
     # Inside -------------------------------------------------------------------------------------
 
@@ -497,8 +513,6 @@ class Registry:
             return str(known.experiment_id)
 
     def _log_model(self, candidate: Candidate, experiment: str, run_id: str, example: Part) -> str:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
@@ -517,15 +531,16 @@ class Registry:
             native = folder / "native"
             native.mkdir()
             estimator.save(native)
-            answers = pa.Table.from_pandas(_plain(rows, estimator), preserve_index=False)
-            answers = answers.append_column(_ANSWER, pa.array(estimator.predict(rows).tolist()))
-            pq.write_table(answers, native / EXAMPLE_FILE)
+            example_file = write_example(native, estimator, rows)
+            contract = InputContract.learnt_from(
+                self.lake, candidate.learnt.training_set, estimator.schema
+            )
             save_native(
                 estimator,
                 folder / "model",
                 Model(run_id=run_id, model_id=model_id),
                 _plain(rows, estimator),
-                [native / "estimator.json", native / EXAMPLE_FILE],
+                [native / Manifest.FILE, example_file, contract.write(native)],
             )
             self.client.log_model_artifacts(model_id, str(folder / "model"))
         self.client.finalize_logged_model(model_id, "READY")

