@@ -1,7 +1,7 @@
 """What a key allows, in words: read from the annotation and the constraints of its field."""
 
 from collections.abc import Iterable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 _PLAIN = {
     bool: "true or false",
     date: "a day such as 2013-01-31",
+    datetime: "an instant with its time zone, such as 2013-01-31T12:00:00Z",
     timedelta: "an ISO 8601 duration such as P2D (two days) or PT6H (six hours)",
     Path: "a path",
 }
