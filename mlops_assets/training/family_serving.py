@@ -53,7 +53,7 @@ class ServingDeclaration(Declared):
         What a category gets that was not in training: `warn` answers with a warning, `refuse` does
         not answer.
     out_of_range
-        The same for a number beyond those of training.
+        The same for a number beyond those of training, and for a missing value where none was.
     stale_features
         What a looked-up feature gets that is older than its view's ttl: `warn` answers without it
         and with a warning, `refuse` does not answer.

@@ -27,6 +27,14 @@ COMMANDS = [
     ("models", "promote"),
     ("models", "rollback"),
     ("models", "reproduce"),
+    ("serve",),
+    ("tokens",),
+    ("tokens", "create"),
+    ("tokens", "list"),
+    ("tokens", "rotate"),
+    ("tokens", "revoke"),
+    ("shadow",),
+    ("canary",),
 ]
 HEAVY = [
     *("dagster", "dagster_dbt", "dbt", "duckdb", "deltalake", "pyarrow", "pandas", "numpy"),
