@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-		-c constraints.txt $(TORCH) --editable '.[flights,net]' --group dev
+		-c constraints.txt $(TORCH) --editable '.[flights,net,redis]' --group dev
 	@touch $@
 
 .PHONY: demo
@@ -43,7 +43,7 @@ ui: install ## Start Dagster's UI and MLflow's on this project, until Ctrl-C
 	$(BIN)/mlops up
 
 .PHONY: test
-test: install browser ## Run all tests, browser tests included
+test: install browser redis-server ## Run all tests, browser tests included
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
@@ -84,6 +84,10 @@ dbt-docs: install ## Generate dbt's documentation of the models into dbt_project
 .PHONY: browser
 browser: install ## Find a Chromium for the browser tests, or install one
 	@$(BIN)/python -m tests.browser.chromium
+
+.PHONY: redis-server
+redis-server: install ## Find a Redis server for the tests of the online store, or install one
+	@$(BIN)/python -m tests.features.online.redis_server
 
 .PHONY: benchmarks
 benchmarks: install ## Measure ours against the peers, side by side

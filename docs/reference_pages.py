@@ -19,7 +19,9 @@ from pydantic_core import PydanticUndefined
 from mlops_assets.declaration import allowed_values
 from mlops_assets.orchestration.dbt_models import DbtModels, DbtModelsDeclaration
 from mlops_assets.orchestration.defs_files import type_name
+from mlops_assets.orchestration.inference_log import InferenceLogAssets, InferenceLogDeclaration
 from mlops_assets.orchestration.model_family import ModelFamilyAssets
+from mlops_assets.orchestration.online_store import OnlineStoreAssets, OnlineStoreDeclaration
 from mlops_assets.orchestration.raw_table import RawTable, RawTableDeclaration
 from mlops_assets.settings import PREFIX, Settings
 from mlops_assets.training.family import ModelFamily
@@ -50,12 +52,16 @@ def _settings_page() -> str:
         "| variable | allowed | default | meaning |",
         "|---|---|---|---|",
     ]
+    groups: list[type[BaseModel]] = []
     for name, field in Settings.model_fields.items():
         default = _default(field) if name != "project_root" else "where the package lies"
         lines.append(
             f"| `{PREFIX}{name.upper()}` | {_cell(allowed_values(field))} | {default} | "
             f"{_cell(field.description or '')} |"
         )
+        groups += _models(field.annotation)
+    for group in groups:
+        lines += ["", f"## `{group.__name__}`", "", _summary(group), "", *_model_table(group)]
     return "\n".join(lines) + "\n"
 
 
@@ -64,6 +70,8 @@ def _yaml_page() -> str:
         (RawTable, RawTableDeclaration),
         (DbtModels, DbtModelsDeclaration),
         (ModelFamilyAssets, ModelFamily),
+        (OnlineStoreAssets, OnlineStoreDeclaration),
+        (InferenceLogAssets, InferenceLogDeclaration),
     )
     lines = [
         _GENERATED,
@@ -174,6 +182,7 @@ def _type(annotation: Any) -> str:
         "int": "whole number",
         "float": "number",
         "Path": "path",
+        "datetime": "instant",
     }
     name = getattr(annotation, "__name__", str(annotation))
     return plain.get(name, name)

@@ -21,6 +21,9 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 from mlops_assets.declaration import allowed_values, did_you_mean, without_secrets
 
 PREFIX = "MLOPS_"
+ONLINE_STORE_SCHEMES = ("redis", "rediss", "unix")
+"""How the URL of an online store that is no file begins."""
+
 _PACKAGE_PARENT = Path(__file__).resolve().parents[1]
 
 
@@ -33,6 +36,57 @@ class Executor(StrEnum):
 
     in_process = "in_process"
     multiprocess = "multiprocess"
+
+
+class WhenLogFull(StrEnum):
+    """What to do with answers that cannot be logged."""
+
+    refuse = "refuse"
+    serve = "serve"
+
+
+class ServeLimits(BaseModel):
+    """Limits of one worker process of the model server.
+
+    Attributes
+    ----------
+    body_bytes
+        Largest body of a request.
+    arrow_body_bytes
+        Largest body of a request that sends an Arrow stream.
+    buffered_bytes
+        Most bytes of bodies held at the same time, over all requests.
+    batch_rows
+        Most rows of one request.
+    in_flight
+        Most requests answered at the same time; what comes beyond is told to come back.
+    requests_per_second
+        Of one caller, in each worker; none is no limit.
+    burst
+        Requests a caller may make at once after a pause, before that rate holds.
+    body_seconds
+        Longest a body may take to arrive.
+    answer_seconds
+        Longest an answer may take after that.
+    idle_seconds
+        Longest a connection may be open without sending a whole head of a request.
+    connections
+        Most connections open at the same time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    body_bytes: Annotated[int, Field(ge=1024)] = 8 << 20
+    arrow_body_bytes: Annotated[int, Field(ge=1024)] = 64 << 20
+    buffered_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
+    batch_rows: Annotated[int, Field(ge=1)] = 100_000
+    in_flight: Annotated[int, Field(ge=1)] = 256
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    burst: Annotated[int, Field(ge=1)] = 50
+    body_seconds: Annotated[float, Field(gt=0)] = 10.0
+    answer_seconds: Annotated[float, Field(gt=0)] = 30.0
+    idle_seconds: Annotated[float, Field(gt=0)] = 15.0
+    connections: Annotated[int, Field(ge=1)] = 1_000
 
 
 class DuckDBLimits(BaseModel):
@@ -102,6 +156,12 @@ class Settings(BaseSettings):
         default="",
         description="Where searches are kept: a folder, or a database URL. Default: HOME/studies.",
     )
+    online_store_url: str = Field(
+        default="",
+        description="Where latest feature values are served from: a file, or the URL of a Redis "
+        "(redis://, rediss://, unix://). Default: HOME/online/store.db.",
+        repr=False,  # may hold a password
+    )
     search_trials: int | None = Field(
         default=None,
         ge=1,
@@ -124,6 +184,49 @@ class Settings(BaseSettings):
         le=1024,
         description="Threads for DuckDB and for training. Default: the cores this process may use.",
     )
+    serve_host: str = Field(
+        default="127.0.0.1",
+        description="Address the model server listens on; any but loopback needs tokens.",
+    )
+    serve_port: int = Field(
+        default=8000, ge=0, le=65535, description="Port of the model server; 0 takes a free one."
+    )
+    serve_workers: int = Field(
+        default_factory=_cores,
+        ge=1,
+        le=256,
+        description="Worker processes of the model server. Default: the cores it may use.",
+    )
+    serve_limits: ServeLimits = Field(
+        default=ServeLimits(),
+        description="Limits of each worker of the model server, as JSON; those not named keep "
+        "their defaults. See the class ServeLimits.",
+        examples=['{"in_flight": 64, "requests_per_second": 20}'],
+    )
+    serve_when_log_full: WhenLogFull = Field(
+        default=WhenLogFull.refuse,
+        description="What to do with answers that cannot be logged, such as on a full disk: refuse "
+        "them, or serve and count them.",
+    )
+    serve_log_folder: Path = Field(
+        default=Path("inference"),
+        description="Folder of the inference log, on a local disk, until its predictions are rows "
+        "of the lake; a relative path counts from HOME.",
+    )
+    serve_log_sync_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        le=60,
+        description="Longest time, in seconds, until an answer in the inference log survives the "
+        "loss of power. The death of a process loses none.",
+    )
+    serve_log_segment_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="Longest time, in seconds, until an answer in the inference log can be shipped "
+        "to the lake.",
+    )
     executor: Executor = Field(
         default=Executor.in_process,
         description="in_process for one machine, multiprocess to isolate and parallelise steps.",
@@ -139,6 +242,17 @@ class Settings(BaseSettings):
             raise ValueError("is a file; name a folder")
         return value
 
+    @field_validator("online_store_url", mode="after")
+    @classmethod
+    def _a_known_store(cls, value: str) -> str:
+        scheme, is_url, _ = value.partition("://")
+        if is_url and scheme not in ONLINE_STORE_SCHEMES:
+            raise ValueError(
+                f"begins with {scheme}://; write a path of a file, or a URL that begins with "
+                f"{', '.join(f'{known}://' for known in ONLINE_STORE_SCHEMES)}"
+            )
+        return value
+
     def model_post_init(self, _context: Any, /) -> None:
         """Resolve the paths that default to places under ``home``."""
         home = (self.project_root / self.home).resolve()
@@ -149,10 +263,17 @@ class Settings(BaseSettings):
             "tracking_uri": self.tracking_uri or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
             "artifact_uri": self.artifact_uri or (home / "mlflow" / "artifacts").as_uri(),
             "studies_uri": self.studies_uri or str(home / "studies"),
+            "online_store_url": self._online_store(home),
             "dagster_home": (home / self.dagster_home).resolve(),
+            "serve_log_folder": (home / self.serve_log_folder).resolve(),
         }
         for name, value in resolved.items():
             object.__setattr__(self, name, value)  # the model is frozen for everybody else
+
+    def _online_store(self, home: Path) -> str:
+        if "://" in self.online_store_url:
+            return self.online_store_url
+        return str(home / (self.online_store_url or "online/store.db"))
 
     @property
     def dbt_project_dir(self) -> Path:

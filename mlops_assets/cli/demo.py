@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
     from rich.progress import TaskID
 
+    from mlops_assets.cli.status import Status
     from mlops_assets.orchestration.running import Progress
+    from mlops_assets.settings import Settings
 
 
 _TRIALS = 2
@@ -71,9 +73,23 @@ def demo(
     status = read_status(settings)
     print_status(status, as_json=as_json)
     if not as_json:
+        _show_live_prediction(settings, status)
         console.print(f"Run {outcome.run_id} took {time.perf_counter() - started:.0f} s.")
     if not outcome.success:
         raise typer.Exit(1)
+
+
+def _show_live_prediction(settings: "Settings", status: "Status") -> None:
+    """Ask the first champion there is about the newest entity, as a caller would."""
+    from mlops_assets.cli.live_prediction import predict_once
+    from mlops_assets.cli.output import console, print_text
+
+    served = [family.family for family in status.families if family.champion]
+    if not served:
+        return
+    console.print("[italic]A live prediction[/italic]")
+    for line in predict_once(settings, served[-1]).lines():
+        print_text(line)
 
 
 class _Printer:

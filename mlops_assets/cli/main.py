@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from mlops_assets.cli import demo, doctor, models, sql, status, tables, up
+from mlops_assets.cli import demo, doctor, models, serve, sql, status, tables, tokens, traffic, up
 
 app = typer.Typer(
     name="mlops",
@@ -19,6 +19,10 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(up.up)
+app.command()(serve.serve)
+app.add_typer(tokens.app, name="tokens")
+app.command()(traffic.shadow)
+app.command()(traffic.canary)
 app.command()(status.status)
 app.add_typer(tables.app, name="tables")
 app.command()(sql.sql)

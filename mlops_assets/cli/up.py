@@ -34,8 +34,11 @@ def up(
     *,
     dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    serve_port: Annotated[
+        int | None, typer.Option(help="Port of the model server. Default: MLOPS_SERVE_PORT.")
+    ] = None,
 ) -> None:
-    """Start Dagster (UI and daemon) and MLflow on this machine; Ctrl-C stops all."""
+    """Start Dagster (UI and daemon), MLflow and the model server; Ctrl-C stops all."""
     from mlops_assets.cli.output import console
     from mlops_assets.orchestration.instance import dagster_environment
     from mlops_assets.settings import current_settings
@@ -45,6 +48,7 @@ def up(
     DbtProject(settings.dbt_project_dir).ensure_manifest()
     (settings.home / "mlflow").mkdir(parents=True, exist_ok=True)
     local = "127.0.0.1"
+    model_port = settings.serve_port if serve_port is None else serve_port
     workspace = str(settings.project_root / "workspace.yaml")
     servers = [
         Server(
@@ -64,6 +68,14 @@ def up(
                 *("--host", local, "--port", str(mlflow_port), "--workers", "1"),
             ),
             f"http://{local}:{mlflow_port}",
+        ),
+        Server(
+            "models",
+            (
+                *(sys.executable, "-m", "mlops_assets.cli.main", "serve"),
+                *("--host", local, "--port", str(model_port)),
+            ),
+            f"http://{local}:{model_port}",
         ),
     ]
     for server in servers:

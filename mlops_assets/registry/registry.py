@@ -452,7 +452,7 @@ class Registry:
             try:
                 shutil.copytree(self._folder(version, stack), folder)
             except OSError as error:
-                raise RegistryError(f"{version}: its artifacts cannot be copied: {error}") from error
+                raise RegistryError(f"{version}: its files cannot be copied: {error}") from error
 
     def copy_artifact(self, version: ModelVersion, path: str, folder: Path) -> bool:
         """Copy a file of a version's run into a folder; return whether there is such a file.

@@ -7,6 +7,7 @@ of its own. Reading is by DuckDB, straight into Arrow, one split part at a time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class FeatureSchema:
     names: tuple[str, ...]
     categorical: tuple[str, ...]
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[str, ...]:
         """Features that are numbers, in order."""
         return tuple(name for name in self.names if name not in self.categorical)

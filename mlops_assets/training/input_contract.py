@@ -1,9 +1,8 @@
 """What a model may be asked: each feature's kind, and its values in the rows that were learnt from.
 
 A contract is taken from one version of a training set and kept beside the model, so that whoever
-serves it can check a caller's values without the lake. Rules that would make an answer meaningless
-(another kind, a missing value where there never was one) are for refusing; the range and the
-categories that were seen are for warning.
+serves it can check a caller's values without the lake. A value of another kind has no meaning to
+the model; what it never saw, a range, a category, a missing value, it answers without experience.
 """
 
 import json
@@ -44,7 +43,7 @@ class InputField:
     name, kind
         What it is called and which values it takes.
     nullable
-        Whether it was ever missing in what was learnt from; only then may it be missing now.
+        Whether it was ever missing in what was learnt from.
     low, high
         Smallest and largest number seen; None for a category, and where all were missing.
     categories

@@ -4,8 +4,9 @@ Its losses are the tasks': Logloss, MultiClass, and MultiQuantile, which fits al
 same trees.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -111,9 +112,9 @@ class CatBoost:
         return self._answers(_pool(features, self.schema))
 
     def predict_objects(self, rows: NDArray[np.object_]) -> NDArray[np.float64]:
-        """Return the answers to a few rows, without the price of a frame.
+        """Return the answers to a few rows, in one thread and without the price of a frame.
 
-        One row takes a fifth of what `predict` takes; beyond a hundred rows a frame is faster.
+        One row takes a tenth of what `predict` takes; for many rows, `predict_arrays` is faster.
 
         Parameters
         ----------
@@ -123,14 +124,46 @@ class CatBoost:
         """
         from catboost import Pool
 
-        places = [self.schema.names.index(name) for name in self.schema.categorical]
-        return self._answers(Pool(rows, cat_features=places))
+        # One thread for the pool too: CatBoost's others would go on spinning after each call, which
+        # takes another core from whoever needs it.
+        pool = Pool(rows, cat_features=self._category_places, thread_count=1)
+        return self._answers(pool, threads=1)
 
-    def _answers(self, pool: "Pool") -> NDArray[np.float64]:
+    def predict_arrays(
+        self, numbers: NDArray[np.float32], categories: Sequence[Sequence[str]]
+    ) -> NDArray[np.float64]:
+        """Return the answers to rows given as arrays, in one thread; half of what a frame costs.
+
+        Parameters
+        ----------
+        numbers
+            Shape (rows, numeric features) in the schema's order, NaN for null.
+        categories
+            One sequence a categorical feature in the schema's order, `MISSING` for null.
+        """
+        from catboost import FeaturesData, Pool
+
+        texts = np.empty((len(numbers), len(categories)), object)
+        for place, values in enumerate(categories):
+            texts[:, place] = [value.encode() for value in values]
+        # Numbers come before categories here; CatBoost finds its features by their names.
+        data = FeaturesData(
+            num_feature_data=np.ascontiguousarray(numbers) if self.schema.numeric else None,
+            cat_feature_data=texts if categories else None,
+            num_feature_names=list(self.schema.numeric),
+            cat_feature_names=list(self.schema.categorical),
+        )
+        return self._answers(Pool(data, thread_count=1), threads=1)
+
+    @cached_property
+    def _category_places(self) -> list[int]:
+        return [self.schema.names.index(name) for name in self.schema.categorical]
+
+    def _answers(self, pool: "Pool", threads: int = -1) -> NDArray[np.float64]:
         if isinstance(self.task, Regression):
-            answers: NDArray[np.float64] = self._raw(pool)
+            answers: NDArray[np.float64] = self._raw(pool, threads)
             return answers if answers.ndim == 1 else np.sort(answers, axis=1)
-        answers = self.native.predict(pool, prediction_type="Probability")
+        answers = self.native.predict(pool, prediction_type="Probability", thread_count=threads)
         return answers[:, 1] if len(self.task.outputs) == 1 else answers
 
     def explain(self, features: "pd.DataFrame") -> Explanation:
@@ -151,8 +184,10 @@ class CatBoost:
         chosen = values[rows, column]
         return Explanation(self.schema.names, chosen[:, :-1], chosen[:, -1], raw[rows, column], of)
 
-    def _raw(self, pool: "Pool") -> NDArray[np.float64]:
-        raw: NDArray[np.float64] = self.native.predict(pool, prediction_type="RawFormulaVal")
+    def _raw(self, pool: "Pool", threads: int = -1) -> NDArray[np.float64]:
+        raw: NDArray[np.float64] = self.native.predict(
+            pool, prediction_type="RawFormulaVal", thread_count=threads
+        )
         return raw
 
     def save(self, folder: Path) -> None:

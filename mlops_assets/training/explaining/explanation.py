@@ -49,10 +49,10 @@ class Effort:
         Features whose partial dependence is computed, rows, and most values of each.
     """
 
-    shap_rows: int = 1500
+    shap_rows: int = 1000
     kept_rows: int = 500
-    permutation_rows: int = 4000
-    permutation_repeats: int = 5
+    permutation_rows: int = 2000
+    permutation_repeats: int = 4
     permuted_features: int = 30
     dependence_features: int = 8
     dependence_rows: int = 500

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlops_assets.training.metrics.scored import (
     Floats,
@@ -101,14 +102,17 @@ def average_precision(rows: Scored) -> Weighted:
         # division loses, about 1e-8, is nothing beside the spread of the draws. The point value,
         # a single weighting, is computed in double precision.
         counts_are_exact = weights.max(initial=0) * len(rows) < 2**24
-        number = np.float32 if len(weights) > 1 and counts_are_exact else np.float64
-        added_by, above, upto = (
-            statistic.astype(number).T for statistic in (gained, found, answered)
+        number: type[np.floating] = (
+            np.float32 if len(weights) > 1 and counts_are_exact else np.float64
         )
+        by_draw: list[NDArray[np.floating]] = [
+            statistic.astype(number).T for statistic in (gained, found, answered)
+        ]
+        added_by, above, upto = by_draw
         per_batch = max(1, _CHUNK_CELLS // levels)
         result = np.empty(len(weights))
         for first in range(0, len(weights), per_batch):
-            batch = weights[first : first + per_batch].astype(number)
+            batch: NDArray[np.floating] = weights[first : first + per_batch].astype(number)
             right = batch @ above
             total = right[:, -1].astype(np.float64)
             right /= np.maximum(batch @ upto, 1)

@@ -1,0 +1,51 @@
+"""How families are declared to be served now: read from the project's YAML, without Dagster.
+
+A model is registered with the declaration it was trained by. What is said there about serving may
+have changed since, and shall hold without training again.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops_assets.declaration import find_problems
+from mlops_assets.training.family_serving import ServingDeclaration
+
+_COMPONENT = "mlops_assets.orchestration.model_family.ModelFamilyAssets"
+
+
+class ServingDeclarationError(ValueError):
+    """A `serving:` is declared wrongly; the message names file, family, key and value."""
+
+
+def declared_serving(defs: Path) -> Mapping[str, dict[str, Any]]:
+    """Return what each family's `serving:` says, by the family's name.
+
+    Parameters
+    ----------
+    defs
+        Folder of declarations.
+
+    Raises
+    ------
+    ServingDeclarationError
+        When a file is no YAML, or declares what is no serving.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(defs.rglob("defs.yaml")):
+        try:
+            documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, OSError) as error:
+            raise ServingDeclarationError(f"{path}: cannot be read: {error}") from error
+        for document in documents:
+            if not isinstance(document, Mapping) or document.get("type") != _COMPONENT:
+                continue
+            attributes = document.get("attributes") or {}
+            serving = attributes.get("serving") or {}
+            name = str(attributes.get("name"))
+            if problems := find_problems(ServingDeclaration, serving):
+                raise ServingDeclarationError(f"{path}: {name}: serving.{problems[0]}")
+            found[name] = serving
+    return found

@@ -1,0 +1,231 @@
+// The page on which a person asks a model. It uses the same interface as every other caller.
+
+const byId = (id) => document.getElementById(id);
+const SHOWN = 12;
+const state = { family: null, byKey: false };
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+async function call(path, options = {}) {
+  const token = byId("token").value || sessionStorage.getItem("token") || "";
+  const headers = { ...(options.headers ?? {}), ...(token ? { authorization: `Bearer ${token}` } : {}) };
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) byId("token-field").hidden = false;
+  else if (token) sessionStorage.setItem("token", token);
+  const type = response.headers.get("content-type") ?? "";
+  const body = type.includes("json") ? await response.json() : { detail: await response.text() };
+  if (!response.ok) throw Object.assign(new Error(body.detail ?? response.statusText), { problem: body });
+  return body;
+}
+
+function inputOf(field) {
+  const common = { id: `feature-${field.name}`, name: field.name, "data-kind": field.kind };
+  if (field.kind === "boolean") {
+    const select = element("select", common);
+    if (field.nullable) select.append(element("option", { value: "" }, "(missing)"));
+    for (const value of ["true", "false"]) select.append(element("option", { value }, value));
+    select.value = field.example === null ? "" : String(field.example);
+    return select;
+  }
+  const input = element("input", common);
+  if (field.kind === "category") {
+    input.setAttribute("list", `values-${field.name}`);
+    input.after(element("datalist"));
+  } else {
+    input.type = "number";
+    input.step = field.kind === "integer" ? "1" : "any";
+  }
+  if (field.nullable) input.placeholder = "(missing)";
+  input.value = field.example ?? "";
+  return input;
+}
+
+function fieldOf(field) {
+  const range = field.low === null ? "" : ` In training ${short(field.low)} to ${short(field.high)}.`;
+  const label = element("label", { for: `feature-${field.name}` }, field.name.replaceAll("_", " "),
+    element("small", {}, field.description + range));
+  const row = element("div", { class: "field", "data-name": field.name }, label, inputOf(field));
+  if (field.kind === "category" && field.categories.length) {
+    row.append(element("datalist", { id: `values-${field.name}` },
+      ...field.categories.map((value) => element("option", { value }))));
+  }
+  return row;
+}
+
+const short = (number) => Number(number.toPrecision(4)).toLocaleString("en-US", { maximumFractionDigits: 4 });
+
+async function showFamily(name) {
+  const family = await call(`models/${name}`);
+  state.family = family;
+  byId("description").textContent = family.description;
+  byId("version").textContent =
+    `${family.champion.name}, ${family.champion.algorithm}, learnt until ${family.champion.learnt_until}. ` +
+    family.limitations.join(" ");
+  byId("inputs").replaceChildren(...family.features.map(fieldOf));
+  byId("keys").replaceChildren(
+    ...family.entity.map((column) => element("div", { class: "field" },
+      element("label", { for: `key-${column}` }, column.replaceAll("_", " ")),
+      element("input", { id: `key-${column}`, name: column }))),
+    element("p", { class: "quiet" }, "The features are looked up: those that were known at the moment of prediction."));
+  byId("answer").hidden = true;
+  byId("problem").hidden = true;
+  byId("hint").hidden = false;
+  byId("filter").value = "";
+}
+
+function valueOf(input) {
+  const text = input.value.trim();
+  if (text === "") return null;
+  if (input.dataset.kind === "boolean") return text === "true";
+  return input.dataset.kind === "category" ? text : Number(text);
+}
+
+function request() {
+  if (state.byKey) {
+    const key = {};
+    for (const input of byId("keys").querySelectorAll("input")) {
+      const text = input.value.trim();
+      key[input.name] = /^-?\d+$/.test(text) ? Number(text) : text;
+    }
+    return { entities: [key] };
+  }
+  const row = {};
+  for (const input of byId("inputs").querySelectorAll("input, select")) row[input.name] = valueOf(input);
+  return { rows: [row] };
+}
+
+function showProblem(error) {
+  byId("hint").hidden = true;
+  byId("answer").hidden = true;
+  const box = byId("problem");
+  box.hidden = false;
+  box.replaceChildren(element("p", {}, error.message));
+  for (const old of document.querySelectorAll(".field .wrong")) old.remove();
+  for (const old of document.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+  const others = [];
+  for (const each of error.problem?.errors ?? []) {
+    const name = each.field.split(".").pop().replace(/\[\d+\]$/, "");
+    const input = byId(`feature-${name}`);
+    const text = `${each.kind}, where ${each.expected} is expected`;
+    if (input) {
+      input.setAttribute("aria-invalid", "true");
+      input.closest(".field").append(element("span", { class: "wrong" }, text));
+    }
+    others.push(element("li", {}, `${name.replaceAll("_", " ")}: ${text}`));
+  }
+  if (others.length) box.append(element("ul", {}, ...others));
+}
+
+function bar(entry, largest) {
+  const width = `${(100 * Math.abs(entry.contribution)) / largest}%`;
+  const filled = element("div");
+  filled.style.width = width;
+  const left = element("div", { class: "side left" });
+  const right = element("div", { class: "side right" });
+  (entry.contribution < 0 ? left : right).append(filled);
+  const number = element("span", {}, (entry.contribution > 0 ? "+" : "") + entry.contribution.toFixed(3));
+  const shown = entry.value === null ? "(missing)" : typeof entry.value === "number" ? short(entry.value) : String(entry.value);
+  return element("tr", {},
+    element("td", {}, entry.feature.replaceAll("_", " ")),
+    element("td", {}, shown),
+    element("td", {}, element("div", { class: "effect" }, left, right, number)));
+}
+
+function showBars(explanation, all) {
+  const entries = explanation.contributions;
+  const largest = Math.max(...entries.map((entry) => Math.abs(entry.contribution)), 1e-12);
+  const shown = all ? entries : entries.slice(0, SHOWN);
+  document.querySelector("#bars tbody").replaceChildren(...shown.map((entry) => bar(entry, largest)));
+  const more = byId("more");
+  more.hidden = entries.length <= SHOWN;
+  more.textContent = all ? "Show fewer" : `Show all ${entries.length} features`;
+  more.onclick = () => showBars(explanation, !all);
+}
+
+function showAnswer(body) {
+  const [prediction] = body.predictions;
+  byId("hint").hidden = true;
+  byId("problem").hidden = true;
+  byId("answer").hidden = false;
+  for (const old of document.querySelectorAll(".field .wrong")) old.remove();
+  for (const old of document.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+  const gauge = byId("gauge");
+  gauge.hidden = prediction.probability === undefined;
+  let meaning = "";
+  if (prediction.probability !== undefined) {
+    byId("headline").textContent = `${(100 * prediction.probability).toFixed(1)} %`;
+    byId("needle").style.width = `${100 * prediction.probability}%`;
+    const threshold = state.family.champion.threshold;
+    byId("threshold").hidden = threshold === null;
+    if (threshold !== null) byId("threshold").style.left = `${100 * threshold}%`;
+    meaning = prediction.yes === undefined ? "" : `The answer is ${prediction.yes ? "yes" : "no"}: from ${(100 * threshold).toFixed(1)} % on it is yes.`;
+  } else if (prediction.class !== undefined) {
+    byId("headline").textContent = prediction.class;
+    meaning = Object.entries(prediction.probabilities).map(([name, p]) => `${name} ${(100 * p).toFixed(1)} %`).join(", ");
+  } else {
+    byId("headline").textContent = short(prediction.value);
+    meaning = Object.entries(prediction.quantiles).map(([name, value]) => `${name} ${short(value)}`).join(", ");
+  }
+  byId("meaning").textContent = `${meaning} Answered by ${body.model}.`;
+  byId("warnings").replaceChildren(...body.warnings.map((text) => element("li", {}, text)));
+  const explanation = prediction.explanation;
+  byId("why").textContent =
+    `Without knowing anything the model says ${short(explanation.expected)} (${explanation.of}); ` +
+    `the features move that to ${short(explanation.score)}.`;
+  byId("prediction").textContent = prediction.id;
+  showBars(explanation, false);
+}
+
+function choose(byKey) {
+  state.byKey = byKey;
+  byId("by-key").setAttribute("aria-selected", String(byKey));
+  byId("by-features").setAttribute("aria-selected", String(!byKey));
+  byId("keys").hidden = !byKey;
+  byId("fields").hidden = byKey;
+}
+
+async function start() {
+  const { models } = await call("models");
+  const select = byId("family");
+  select.replaceChildren(...models.map((model) => element("option", { value: model.name }, model.name)));
+  if (!models.length) throw new Error("No model is deployed yet: materialise a champion, then load this page again.");
+  select.value = sessionStorage.getItem("family") ?? models[0].name;
+  if (!select.value) select.value = models[0].name;
+  await showFamily(select.value);
+}
+
+byId("family").addEventListener("change", async (event) => {
+  sessionStorage.setItem("family", event.target.value);
+  try { await showFamily(event.target.value); } catch (error) { showProblem(error); }
+});
+byId("by-key").addEventListener("click", () => choose(true));
+byId("by-features").addEventListener("click", () => choose(false));
+byId("token").addEventListener("change", () => start().catch(showProblem));
+byId("filter").addEventListener("input", (event) => {
+  const words = event.target.value.toLowerCase();
+  for (const field of byId("inputs").children) field.hidden = !field.textContent.toLowerCase().includes(words);
+});
+byId("form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  byId("ask").disabled = true;
+  try {
+    showAnswer(await call(`models/${state.family.name}/predict?explain=true`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(request()),
+    }));
+  } catch (error) {
+    showProblem(error);
+  } finally {
+    byId("ask").disabled = false;
+  }
+});
+start().catch(showProblem);
