@@ -154,6 +154,9 @@ def find_skew(
         If a table cannot be read.
     """
     log = TableVersion(table, lake.version(table))
+    if not _is_used(lake, log):
+        # A log without such predictions has no columns yet to compare.
+        return SkewReport(log, 0, (), {})
     reading = _Reading(
         lake, log, spine, tuple(selections), since, most, columns or {}, features_of or {}
     )
@@ -290,6 +293,15 @@ class _Reading:
                 f"{self.log} has no column {column!r}, where {what} is to be; "
                 f"{nearest(column, present)}"
             )
+
+
+def _is_used(lake: Lake, log: TableVersion) -> bool:
+    """Say whether any prediction was answered with features from the store."""
+    with lake.connect(versions={log.table: log.version}, tables=[log.table]) as con:
+        found = con.execute(
+            f"SELECT 1 FROM {log.table.sql} WHERE source = 'online' AND as_of IS NOT NULL LIMIT 1"
+        ).fetchone()
+    return found is not None
 
 
 def _versions(con: duckdb.DuckDBPyConnection, selection: Selection) -> Mapping[int, int]:

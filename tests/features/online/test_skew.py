@@ -276,3 +276,15 @@ def test_a_version_that_is_gone_is_counted_not_guessed(
     assert {str(source): rows for source, rows in report.gone.items()} == {"features/weather@0": 3}
     assert [each.compared for each in report.features] == [0, 0, 0, 3, 3]
     assert report.skewed == ()
+
+
+def test_a_log_in_which_nobody_asked_by_key_is_not_compared(
+    lake: Lake, spine: SpineTable, selections: Sequence[Selection]
+) -> None:
+    answered = {"prediction_id": ["a-0"], "source": ["request"]}
+    as_of = pa.array([None], pa.timestamp("us", "UTC"))
+    lake.overwrite(LOG, pa.table({**answered, "as_of": as_of}))
+
+    report = find_skew(lake, LOG, spine, selections)
+
+    assert (report.predictions, report.skewed) == (0, ())
