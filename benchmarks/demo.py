@@ -3,9 +3,10 @@
 ``mlops demo`` runs in a copy of the project, in a fresh home: Dagster, contracts, dbt with its
 tests, Delta, MLflow, explanation, model card, gate, summary. The copy has the family
 ``flight_delay`` only, with two candidates, linear and CatBoost, with their declared parameters and
-without a search: searches, net, ensemble and a second family are more of the same work, not the
-platform's. The other side is ``bare/flights.py``: DuckDB, CatBoost and scikit-learn, nothing else;
-it says what it does and what it leaves out. The metrics of both must be the same.
+without a search: searches, net, ensemble, a second family, the online store and the model server
+are more work, not the platform's price for the same. The other side is ``bare/flights.py``: DuckDB,
+CatBoost and scikit-learn, nothing else; it says what it does and what it leaves out. The metrics of
+both must be the same.
 
 Both are processes of their own, timed from their start to their end by the clock on the wall, one
 after the other in turn. dbt's manifest is made in the copy, and dbt's SQL compiled for the bare
@@ -232,7 +233,8 @@ def copy_project(root: Path, trained: list[dict[str, Any]]) -> None:
     for name in ("pyproject.toml", "workspace.yaml", "constraints.txt"):
         shutil.copy(declarations.PROJECT / name, root)
     flights = root / "mlops_assets" / "defs" / "flights"
-    shutil.rmtree(flights / "arrival_delay")
+    for beyond in ("arrival_delay", "online", "serving"):
+        shutil.rmtree(flights / beyond)
     path = flights / "delay" / "defs.yaml"
     document = yaml.safe_load(path.read_text())
     document["attributes"]["candidates"] = trained
@@ -250,7 +252,7 @@ def run_demo(project: Path, found: Found) -> Sample:
             "MLOPS_PROJECT_ROOT": str(project),
             "PYTHONPATH": str(project),  # the copy, and not what is installed
         }
-        command = [sys.executable, "-m", "mlops_assets.cli.main", "demo"]
+        command = [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--no-prediction"]
         sample, found.cpu_s = timed(command, environment, home)
         found.seconds = steps_of(home, sample.seconds)
         found.metrics, fits, found.rows = results_of(home)

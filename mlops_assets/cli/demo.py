@@ -22,6 +22,9 @@ def demo(
     full_search: Annotated[
         bool, typer.Option(help="Search parameters with the whole declared budget: an hour or two.")
     ] = False,
+    prediction: Annotated[
+        bool, typer.Option(help="End with a live prediction, asked over HTTP.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Make every asset of the flights example, from the raw files to a registered champion."""
@@ -72,7 +75,7 @@ def demo(
             console.print(message, markup=False, highlight=False)
     status = read_status(settings)
     print_status(status, as_json=as_json)
-    if not as_json:
+    if prediction and not as_json:
         _show_live_prediction(settings, status)
         console.print(f"Run {outcome.run_id} took {time.perf_counter() - started:.0f} s.")
     if not outcome.success:

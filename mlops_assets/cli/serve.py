@@ -1,13 +1,22 @@
 """``mlops serve``: the model server alone."""
 
+import os
 import signal
 import sys
-from functools import partial
-from typing import Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-FOLLOW_SECONDS = 1.0
+if TYPE_CHECKING:
+    from mlops_assets.settings import Settings
+
+
+class Engine(StrEnum):
+    """What runs the server's app."""
+
+    processes = "processes"
+    ray = "ray"
 
 
 def serve(
@@ -17,6 +26,10 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Processes of this machine, or a Ray cluster (MLOPS_RAY_ADDRESS)."),
+    ] = Engine.processes,
 ) -> None:
     """Serve the champions over HTTP; Ctrl-C stops. Defaults: the settings MLOPS_SERVE_*."""
     from mlops_assets.serving.supervisor import listen
@@ -28,30 +41,39 @@ def serve(
         home=current_settings().home,
         **{name: value for name, value in given.items() if value is not None},
     )
+    if engine is Engine.ray:
+        _serve_on_ray(settings)
+        return
     opened, address = listen(settings)
     print(f"model server {address.url}", flush=True)
     follower = (sys.executable, "-m", "mlops_assets.cli.serve")
     raise typer.Exit(run(settings, opened, address, follower))
 
 
+def _serve_on_ray(settings: "Settings") -> None:
+    """Start the server on Ray; wait for Ctrl-C where Ray would end with this process."""
+    from mlops_assets.serving.on_ray.deploying import deploy, withdraw
+
+    address = deploy(settings)
+    print(f"model server {address.url}", flush=True)
+    if settings.ray_address:
+        print("It goes on serving; `serve shutdown` ends it.")
+        return
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    signal.sigwait(numbers)
+    withdraw()
+
+
 def follow() -> None:
     """Keep what is served equal to the registry, until told to stop. Started by `mlops serve`."""
-    from mlops_assets.features.registry import FeatureRegistry
-    from mlops_assets.lake import Lake
-    from mlops_assets.registry import Registry
-    from mlops_assets.serving.declared import declared_serving
-    from mlops_assets.serving.following import Follower
-    from mlops_assets.serving.inference_log import InferenceLog
-    from mlops_assets.serving.inference_log.shipping import ship
-    from mlops_assets.serving.reporting import reporter
-    from mlops_assets.serving.routing import CanaryMonitor
     from mlops_assets.serving.security.redaction import guard_logs
+    from mlops_assets.serving.upkeep import keep_up
     from mlops_assets.settings import current_settings
-    from mlops_assets.transform.project import DbtProject
 
     guard_logs()
-    settings = current_settings()
     stopping = False
+    server = os.getppid()  # nobody else would stop this process
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal stopping
@@ -59,22 +81,7 @@ def follow() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    lake = Lake.from_settings(settings)
-    project = DbtProject(settings.dbt_project_dir)
-    with InferenceLog(settings.serve_log_folder) as log:
-        folder = settings.home / "serving"
-        follower = Follower(
-            registry=Registry.from_settings(settings, lake),
-            lake=lake,
-            folder=folder,
-            declared=partial(declared_serving, settings.project_root / "mlops_assets" / "defs"),
-            canaries=CanaryMonitor(folder, reporter(log)),
-            report=reporter(log),
-            views=lambda: FeatureRegistry.from_manifest(project.ensure_manifest()),
-        )
-        follower.follow(
-            FOLLOW_SECONDS, lambda: stopping, partial(ship, lake, settings.serve_log_folder)
-        )
+    keep_up(current_settings(), lambda: stopping or os.getppid() != server)
 
 
 if __name__ == "__main__":

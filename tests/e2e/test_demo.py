@@ -36,7 +36,14 @@ def test_its_output_names_every_asset_and_sums_up(demo: Demo) -> None:
         assert f"✓ {asset['asset']}" in demo.output
     assert f"{FLIGHTS:,} rows" in demo.output
     assert len(INTERVAL.findall(demo.output)) >= 4 * 5  # candidates times metrics
-    for promised in ("Tables", "Champion: flight_delay/1", "Checks:", "Where to look next"):
+    for promised in (
+        "Tables",
+        "Champion: flight_delay/1",
+        "Checks:",
+        "Where to look next",
+        "A live prediction",
+        "flight_delay/1 answers: ",
+    ):
         assert promised in demo.output
     assert str(demo.home / "reports" / "flight_delay.html") in demo.output
 
