@@ -43,7 +43,7 @@ ui: install ## Start Dagster's UI and MLflow's on this project, until Ctrl-C
 	$(BIN)/mlops up
 
 .PHONY: test
-test: install browser redis-server ## Run all tests, browser tests included
+test: install browser redis-server ray ## Run all tests, browser tests included
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
@@ -88,6 +88,16 @@ browser: install ## Find a Chromium for the browser tests, or install one
 .PHONY: redis-server
 redis-server: install ## Find a Redis server for the tests of the online store, or install one
 	@$(BIN)/python -m tests.features.online.redis_server
+
+# An extra of its own: what needs no Ray need not wait for it.
+RAY_INSTALLED := $(VENV)/.ray-installed
+.PHONY: ray
+ray: $(RAY_INSTALLED) ## Install Ray, for the model server on several machines and its tests
+
+$(RAY_INSTALLED): $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
+		-c constraints.txt --editable '.[ray]'
+	@touch $@
 
 .PHONY: benchmarks
 benchmarks: install ## Measure ours against the peers, side by side

@@ -227,6 +227,17 @@ class Settings(BaseSettings):
         description="Longest time, in seconds, until an answer in the inference log can be shipped "
         "to the lake.",
     )
+    serve_ray_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options of the deployment under `mlops serve --engine ray`, as JSON, named as "
+        "Ray Serve names them. Default: one replica of one core, and up to 16 under load.",
+        examples=['{"num_replicas": 4}', '{"autoscaling_config": {"min_replicas": 2}}'],
+    )
+    ray_address: str = Field(
+        default="",
+        description="Address of a Ray cluster: auto for the one this machine is part of, or "
+        "HOST:PORT. Default: a Ray of this machine alone, which ends with the command.",
+    )
     executor: Executor = Field(
         default=Executor.in_process,
         description="in_process for one machine, multiprocess to isolate and parallelise steps.",

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from mlops_assets.settings import Settings
+
+
+_LOOK_SECONDS = 0.2
 
 
 class Engine(StrEnum):
@@ -42,6 +46,10 @@ def serve(
         **{name: value for name, value in given.items() if value is not None},
     )
     if engine is Engine.ray:
+        if workers is not None:
+            raise typer.BadParameter(
+                "--workers is for processes; MLOPS_SERVE_RAY_OPTIONS says how many replicas Ray has"
+            )
         _serve_on_ray(settings)
         return
     opened, address = listen(settings)
@@ -59,9 +67,11 @@ def _serve_on_ray(settings: "Settings") -> None:
     if settings.ray_address:
         print("It goes on serving; `serve shutdown` ends it.")
         return
-    numbers = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    signal.sigwait(numbers)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    while not stopped.wait(_LOOK_SECONDS):  # a signal that another thread gets does not end a wait
+        continue
     withdraw()
 
 

@@ -184,6 +184,11 @@ class ModelServer:
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are being answered now."""
+        return self.guard is not None and self.guard.in_flight > 0
+
     def measure(self) -> None:
         """Bring the gauges up to date."""
         status = self.log.status()

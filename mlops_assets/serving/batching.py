@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.serving.inference_log import Answered, InferenceLog, Kept
+from mlops_assets.serving.inference_log import Answered, InferenceLog, Kept, LogFullError
 from mlops_assets.serving.inputs import Inputs, joined
 from mlops_assets.serving.served import ServedModel
 
@@ -117,18 +117,15 @@ class Batcher:
         self._waiting.append((call, mine))
         return await mine
 
-    def answer_now(self, call: Call) -> Reply:
-        """Answer a call alone, in the thread that asks; for callers that wait for nobody.
+    def answer_now(self, calls: Sequence[Call]) -> "list[Reply | Exception]":
+        """Answer calls together, in the thread that asks; for callers that wait for nobody.
 
-        Raises
-        ------
-        LogFullError
-            When the answer cannot be logged.
+        Returns
+        -------
+        list
+            For each call its reply, or why there is none.
         """
-        [outcome] = self._answered([call])
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return self._answered(calls)
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -148,44 +145,47 @@ class Batcher:
             )
 
     def _answered(self, calls: Sequence[Call]) -> "list[Reply | Exception]":
-        """Answer calls with one call of the model; one by one if that fails."""
-        begun = time.perf_counter()
+        """Answer calls together; one by one if that fails."""
         try:
-            answers = self.model.scorer.answers(joined([call.inputs for call in calls]))
+            return [*self._together(calls)]
+        except LogFullError as error:  # which holds for each of them
+            return [error] * len(calls)
         except Exception as error:  # noqa: BLE001 - a library's; it is the callers' to raise
             if len(calls) == 1:
                 return [error]
             # One of them is the cause, and the others are not to suffer for it.
             return [self._answered([call])[0] for call in calls]
+
+    def _together(self, calls: Sequence[Call]) -> list[Reply]:
+        """Answer calls with one call of the model and one write of the log."""
+        begun = time.perf_counter()
+        answers = self.model.scorer.answers(joined([call.inputs for call in calls]))
         finished = time.perf_counter()
         self._observe(len(answers), finished - begun)
         shares = _shared(answers, calls)
         now = time.time_ns() // 1000
-        try:
-            kept = self._log.append(
-                [
-                    Answered(
-                        family=self.model.family,
-                        version=self.model.version,
-                        role=call.role,
-                        request_id=call.request_id,
-                        answered_at=now,
-                        caller=call.caller,
-                        source=call.source,
-                        seconds=finished - call.begun,
-                        as_of=call.as_of,
-                        entity=call.entity,
-                        numbers=call.inputs.numbers,
-                        categories=call.inputs.categories,
-                        answers=share,
-                        feature_versions=call.feature_versions,
-                        warnings=call.warnings,
-                    )
-                    for call, share in zip(calls, shares, strict=True)
-                ]
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, none of these may be answered
-            return [error] * len(calls)
+        kept = self._log.append(
+            [
+                Answered(
+                    family=self.model.family,
+                    version=self.model.version,
+                    role=call.role,
+                    request_id=call.request_id,
+                    answered_at=now,
+                    caller=call.caller,
+                    source=call.source,
+                    seconds=finished - call.begun,
+                    as_of=call.as_of,
+                    entity=call.entity,
+                    numbers=call.inputs.numbers,
+                    categories=call.inputs.categories,
+                    answers=share,
+                    feature_versions=call.feature_versions,
+                    warnings=call.warnings,
+                )
+                for call, share in zip(calls, shares, strict=True)
+            ]
+        )
         return [Reply(share, kept) for share in shares]
 
 

@@ -5,12 +5,14 @@ nothing beside parsing. Only a request that is refused is looked at a second tim
 to say everything that is wrong with it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from operator import attrgetter
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - an exception, and named so everywhere else
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -135,8 +137,8 @@ class InputDecoder:
         return _getter(self.schema.numeric)
 
     @cached_property
-    def _categories_of(self) -> Any:
-        return _getter(self.schema.categorical)
+    def _categories_of(self) -> tuple[Any, ...]:
+        return tuple(map(attrgetter, self.schema.categorical))
 
     def decode(self, content_type: str, body: bytes, most_rows: int) -> Asked:
         """Read a request.
@@ -205,12 +207,11 @@ class InputDecoder:
         return Entities(request.entities, as_of)
 
     def _from_rows(self, rows: list[Any]) -> Inputs:
-        # float32 as training had it; None becomes NaN.
-        numbers = np.array([self._numbers_of(row) for row in rows], np.float32)
-        categories = zip(*(self._categories_of(row) for row in rows), strict=True)
+        numeric = self.schema.numeric
+        numbers = _numbers((self._numbers_of(row) for row in rows), len(numeric))
         return Inputs(
-            numbers.reshape(len(rows), len(self.schema.numeric)),
-            tuple(categories) if self.schema.categorical else (),
+            numbers.reshape(len(rows), len(numeric)),
+            tuple([category(row) for row in rows] for category in self._categories_of),
         )
 
     def _columns(self, columns: Any) -> Inputs:
@@ -222,10 +223,12 @@ class InputDecoder:
                 "columns are not equally long",
                 [FieldProblem(f"columns.{n}", f"{lengths[n]} values", expected) for n in wrong],
             )
-        numbers = np.empty((rows, len(self.schema.numeric)), np.float32)
-        for place, name in enumerate(self.schema.numeric):
-            numbers[:, place] = getattr(columns, name)
-        return Inputs(numbers, tuple(getattr(columns, name) for name in self.schema.categorical))
+        numeric = self.schema.numeric
+        numbers = _numbers((getattr(columns, name) for name in numeric), rows)
+        return Inputs(
+            np.ascontiguousarray(numbers.reshape(len(numeric), rows).T),
+            tuple(getattr(columns, name) for name in self.schema.categorical),
+        )
 
     # Arrow --------------------------------------------------------------------------------------
 
@@ -369,6 +372,16 @@ def _fits(value: Any, kind: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
+
+
+def _numbers(groups: Iterable[Sequence[float | None]], length: int) -> NDArray[np.float32]:
+    """Return equally long groups of numbers one after another, in single precision; None is NaN."""
+    groups = list(groups)
+    packed = Struct(f"={length}f")  # a third of the time that NumPy needs to find types
+    try:
+        return np.frombuffer(bytearray().join([packed.pack(*each) for each in groups]), np.float32)
+    except StructError:  # some are missing
+        return np.array(groups, np.float32).reshape(-1)
 
 
 def _getter(names: Sequence[str]) -> Any:

@@ -37,6 +37,9 @@ def described_family(family: Family) -> dict[str, Any]:
         "limitations": list(declared.limitations),
         "task": declared.task,
         "entity": list(declared.spine.entity),
+        "entity_types": {
+            name: str(family.spine.field(name).type) for name in declared.spine.entity
+        },
         "spine": declared.spine.model_dump(
             mode="json", include={"table", "prediction_time", "filter"}
         ),

@@ -66,13 +66,13 @@ class Family:
     challenger
         Who may answer a share, or only be asked; None where nobody waits.
     spine
-        Spine columns that the log keeps of a prediction by key.
+        Spine columns that the log keeps of a prediction by key, with their types.
     """
 
     declaration: ModelFamily
     champion: Lane
     challenger: Lane | None = None
-    spine: tuple[str, ...] = ()
+    spine: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
 
 @dataclass
@@ -157,7 +157,7 @@ class Families:
                     challenger = self._lane(name, deployed, deployed.challenger, family, before)
                 except ModelRefusedError as error:
                     self._refused(name, deployed.challenger, error)
-            served[name] = Family(family, champion, challenger, tuple(_entity(deployed).names))
+            served[name] = Family(family, champion, challenger, _entity(deployed))
         return served
 
     def _lane(

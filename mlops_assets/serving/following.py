@@ -8,10 +8,10 @@ worker reads local files only and a server can start while the registry is away.
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -32,7 +32,7 @@ from mlops_assets.serving.deployment import (
 )
 from mlops_assets.serving.inference_log import InferenceLogError
 from mlops_assets.serving.inputs import Policy
-from mlops_assets.serving.routing import CanaryMonitor, deployed_contests
+from mlops_assets.serving.routing import Contest, deployed_contests
 from mlops_assets.serving.security.state_file import Report, StateFileError
 from mlops_assets.serving.served import ModelRefusedError, load_served
 from mlops_assets.training.family import ModelFamily
@@ -50,6 +50,20 @@ _PASSING = (
     OSError,
 )
 """What may pass by itself; anything else is a bug and ends the process, which is started again."""
+
+
+class CanaryWatch(Protocol):
+    """Stops a challenger that answers worse: `CanaryMonitor`, or what asks another machine's."""
+
+    def look(self, contests: Iterable[Contest]) -> object:
+        """Look once, at what runs of the families that are deployed.
+
+        Raises
+        ------
+        StateFileError
+            When the switches cannot be read or changed.
+        """
+        ...
 
 
 @dataclass
@@ -78,11 +92,12 @@ class Follower:
     registry: Registry
     lake: Lake
     folder: Path
-    canaries: CanaryMonitor
+    canaries: CanaryWatch
     report: Report
     declared: Callable[[], Mapping[str, dict[str, Any]]] = dict
     views: Callable[[], FeatureRegistry] | None = None
     _known_bad: set[str] = field(default_factory=set)
+    _told: dict[str, str] = field(default_factory=dict)
 
     def follow(
         self, every_seconds: float, stopped: Callable[[], bool], ship: Callable[[], object]
@@ -179,7 +194,11 @@ class Follower:
         """Return the spine columns that features are looked up by; the log keeps them too."""
         if self.views is None:
             return set()
-        selections = select_features(family, self.views())
+        try:
+            selections = select_features(family, self.views())
+        except FeatureError as error:  # it can still be asked by its features
+            _LOG.warning("%s cannot be asked by key: %s", family.name, error)
+            return set()
         return {mine for selection in selections for mine, _ in selection.keys}
 
     def _deployed(
@@ -196,9 +215,12 @@ class Follower:
         try:
             self._copy(version, self.folder / folder)
         except (RegistryError, ModelRefusedError) as error:
-            self._known_bad.add(str(version))
-            about = {"family": version.family, "version": version.version}
-            self.report("model_refused", str(error), about)
+            if isinstance(error, ModelRefusedError):  # a copy that failed is tried again
+                self._known_bad.add(str(version))
+            if self._told.get(str(version)) != str(error):
+                self._told[str(version)] = str(error)
+                about = {"family": version.family, "version": version.version}
+                self.report("model_refused", str(error), about)
             return None
         return DeployedVersion(
             version=version.version,

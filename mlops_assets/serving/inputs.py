@@ -189,6 +189,8 @@ class InputCheck:
         InvalidRequestError
             Naming each field, when a value cannot be answered for.
         """
+        if self._is_ordinary(inputs):
+            return ()
         errors: list[FieldProblem] = []
         numeric = self.schema.numeric
         whole = inputs.numbers[:, self._whole]
@@ -205,6 +207,26 @@ class InputCheck:
         if errors:
             raise invalid("the values do not fit the model's contract", errors)
         return tuple(odd)
+
+    def _is_ordinary(self, inputs: Inputs) -> bool:
+        """Return whether no value is missing, broken or new: for most requests all there is to do.
+
+        Whatever it is, the rules below say it in words.
+        """
+        numbers = inputs.numbers
+        low, high = self._limits
+        # A missing number is within no limits.
+        if not ((numbers >= low) & (numbers <= high)).all():
+            return False
+        if len(self._whole):
+            whole = numbers[:, self._whole]
+            if not (whole == np.rint(whole)).all():
+                return False
+        # Where nothing is known of a category, only that it is missing could be said.
+        return all(
+            seen.issuperset(values) if seen else None not in values
+            for values, seen in zip(inputs.categories, self._seen, strict=True)
+        )
 
     def _missing(self, inputs: Inputs, where: str, errors: list[FieldProblem]) -> list[str]:
         """Find values that are missing where none was in training."""

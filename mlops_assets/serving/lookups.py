@@ -1,5 +1,6 @@
 """Requests by key: what was known about an entity, as the model takes it, and how old it is."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ from mlops_assets.settings import Settings
 from mlops_assets.training.family import ModelFamily
 from mlops_assets.training.training_set import select_features
 
+_LOG = logging.getLogger(__name__)
 _SHOWN_STALE = 20
 
 
@@ -66,7 +68,8 @@ class FeatureLookups:
             _require_known(wanted, declared, lookup)
             found = lookup.rows(wanted.keys, wanted.as_of)
         except (OnlineStoreError, LakeError) as error:
-            raise OverloadedError(f"features cannot be looked up now: {error}", after=5) from error
+            _LOG.error("features of %s cannot be looked up: %s", declared.name, error)
+            raise OverloadedError("features cannot be looked up now", after=5) from error
         except EntityValueError as error:
             where = f"entities[{error.row}].{error.column}"
             kind = "wrong value" if error.column in wanted.keys[error.row] else "missing"
@@ -94,7 +97,7 @@ class FeatureLookups:
             inputs=_inputs(found, lane),
             source=found.source,
             as_of=found.as_of,
-            entity={name: found.spine[name] for name in family.spine if name in found.spine},
+            entity={name: found.spine[name] for name in family.spine.names if name in found.spine},
             versions=found.versions,
             freshness=_freshness(found),
             warnings=[f"{each.field}: {each.kind}" for each in stale[:_SHOWN_STALE]],

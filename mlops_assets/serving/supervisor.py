@@ -125,6 +125,7 @@ def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=30,

@@ -68,7 +68,7 @@ def build_app(settings: Settings, views: Callable[[], FeatureRegistry] | None = 
     shadow_executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
     families = Families(home, log, executor, metrics.called)
     router = Router(home, seed=settings.seed, report=report)
-    shadow = Shadow(shadow_executor, metrics.dropped)
+    shadow = Shadow(shadow_executor, metrics.dropped, lambda: server.busy)
     limits = settings.serve_limits
 
     def declared() -> FeatureRegistry:

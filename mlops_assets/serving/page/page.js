@@ -2,6 +2,7 @@
 
 const byId = (id) => document.getElementById(id);
 const SHOWN = 12;
+const NUMERIC = /^(u?int|float|double|half|decimal)/;
 const state = { family: null, byKey: false };
 
 function element(tag, attributes = {}, ...children) {
@@ -81,6 +82,22 @@ async function showFamily(name) {
   byId("filter").value = "";
 }
 
+function forgetMistakes() {
+  for (const old of document.querySelectorAll(".field .wrong")) old.remove();
+  for (const old of document.querySelectorAll("[aria-invalid]")) {
+    old.removeAttribute("aria-invalid");
+    old.removeAttribute("aria-describedby");
+  }
+}
+
+function showResult() {
+  const result = byId("result");
+  result.classList.remove("stale");
+  byId("hint").hidden = true;
+  // Where it stands below the form, it would otherwise come unseen.
+  if (result.getBoundingClientRect().top > innerHeight * 0.6) result.scrollIntoView();
+}
+
 function valueOf(input) {
   const text = input.value.trim();
   if (text === "") return null;
@@ -93,7 +110,7 @@ function request() {
     const key = {};
     for (const input of byId("keys").querySelectorAll("input")) {
       const text = input.value.trim();
-      key[input.name] = /^-?\d+$/.test(text) ? Number(text) : text;
+      key[input.name] = text !== "" && NUMERIC.test(state.family.entity_types[input.name]) ? Number(text) : text;
     }
     return { entities: [key] };
   }
@@ -103,13 +120,13 @@ function request() {
 }
 
 function showProblem(error) {
-  byId("hint").hidden = true;
   byId("answer").hidden = true;
   const box = byId("problem");
   box.hidden = false;
-  box.replaceChildren(element("p", {}, error.message));
-  for (const old of document.querySelectorAll(".field .wrong")) old.remove();
-  for (const old of document.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+  box.replaceChildren(
+    element("h2", {}, error.problem?.title ?? "There is no answer"),
+    element("p", {}, error.message.charAt(0).toUpperCase() + error.message.slice(1)));
+  forgetMistakes();
   const others = [];
   for (const each of error.problem?.errors ?? []) {
     const name = each.field.split(".").pop().replace(/\[\d+\]$/, "");
@@ -117,11 +134,13 @@ function showProblem(error) {
     const text = `${each.kind}, where ${each.expected} is expected`;
     if (input) {
       input.setAttribute("aria-invalid", "true");
-      input.closest(".field").append(element("span", { class: "wrong" }, text));
+      input.setAttribute("aria-describedby", `wrong-${name}`);
+      input.closest(".field").append(element("span", { class: "wrong", id: `wrong-${name}` }, text));
     }
     others.push(element("li", {}, `${name.replaceAll("_", " ")}: ${text}`));
   }
   if (others.length) box.append(element("ul", {}, ...others));
+  showResult();
 }
 
 function bar(entry, largest) {
@@ -152,11 +171,9 @@ function showBars(explanation, all) {
 
 function showAnswer(body) {
   const [prediction] = body.predictions;
-  byId("hint").hidden = true;
   byId("problem").hidden = true;
   byId("answer").hidden = false;
-  for (const old of document.querySelectorAll(".field .wrong")) old.remove();
-  for (const old of document.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+  forgetMistakes();
   const gauge = byId("gauge");
   gauge.hidden = prediction.probability === undefined;
   let meaning = "";
@@ -166,7 +183,7 @@ function showAnswer(body) {
     const threshold = state.family.champion.threshold;
     byId("threshold").hidden = threshold === null;
     if (threshold !== null) byId("threshold").style.left = `${100 * threshold}%`;
-    meaning = prediction.yes === undefined ? "" : `The answer is ${prediction.yes ? "yes" : "no"}: from ${(100 * threshold).toFixed(1)} % on it is yes.`;
+    meaning = prediction.yes === undefined ? "" : `The answer is ${prediction.yes ? "yes" : "no"}: from ${(100 * threshold).toFixed(1)} % on it is yes`;
   } else if (prediction.class !== undefined) {
     byId("headline").textContent = prediction.class;
     meaning = Object.entries(prediction.probabilities).map(([name, p]) => `${name} ${(100 * p).toFixed(1)} %`).join(", ");
@@ -174,14 +191,18 @@ function showAnswer(body) {
     byId("headline").textContent = short(prediction.value);
     meaning = Object.entries(prediction.quantiles).map(([name, value]) => `${name} ${short(value)}`).join(", ");
   }
-  byId("meaning").textContent = `${meaning} Answered by ${body.model}.`;
+  byId("meaning").textContent = `${meaning ? `${meaning}. ` : ""}Answered by ${body.model}.`;
   byId("warnings").replaceChildren(...body.warnings.map((text) => element("li", {}, text)));
-  const explanation = prediction.explanation;
-  byId("why").textContent =
-    `Without knowing anything the model says ${short(explanation.expected)} (${explanation.of}); ` +
-    `the features move that to ${short(explanation.score)}.`;
   byId("prediction").textContent = prediction.id;
-  showBars(explanation, false);
+  const explanation = prediction.explanation;
+  byId("explanation").hidden = explanation === undefined;
+  if (explanation !== undefined) {
+    byId("why").textContent =
+      `Without knowing anything the model says ${short(explanation.expected)} (${explanation.of}); ` +
+      `the features move that to ${short(explanation.score)}.`;
+    showBars(explanation, false);
+  }
+  showResult();
 }
 
 function choose(byKey) {
@@ -208,16 +229,22 @@ byId("family").addEventListener("change", async (event) => {
 });
 byId("by-key").addEventListener("click", () => choose(true));
 byId("by-features").addEventListener("click", () => choose(false));
-byId("token").addEventListener("change", () => start().catch(showProblem));
+byId("token-field").addEventListener("submit", (event) => {
+  event.preventDefault();
+  start().catch(showProblem);
+});
 byId("filter").addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase();
   for (const field of byId("inputs").children) field.hidden = !field.textContent.toLowerCase().includes(words);
+});
+byId("form").addEventListener("input", (event) => {
+  if (event.target !== byId("filter")) byId("result").classList.add("stale");
 });
 byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   byId("ask").disabled = true;
   try {
-    showAnswer(await call(`models/${state.family.name}/predict?explain=true`, {
+    showAnswer(await call(`models/${state.family.name}/predict?explain=${state.family.serving.explain}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(request()),
