@@ -54,7 +54,7 @@ def serve(
         return
     opened, address = listen(settings)
     print(f"model server {address.url}", flush=True)
-    follower = (sys.executable, "-m", "mlops_assets.cli.serve")
+    follower = (sys.executable, "-m", "mlops_assets.cli.serve", str(os.getpid()))
     raise typer.Exit(run(settings, opened, address, follower))
 
 
@@ -75,15 +75,20 @@ def _serve_on_ray(settings: "Settings") -> None:
     withdraw()
 
 
-def follow() -> None:
-    """Keep what is served equal to the registry, until told to stop. Started by `mlops serve`."""
+def follow(server: int) -> None:
+    """Keep what is served equal to the registry. Started by `mlops serve`.
+
+    Parameters
+    ----------
+    server
+        The process that started this one: when it is gone, nobody else would stop this one.
+    """
     from mlops_assets.serving.security.redaction import guard_logs
     from mlops_assets.serving.upkeep import keep_up
     from mlops_assets.settings import current_settings
 
     guard_logs()
     stopping = False
-    server = os.getppid()  # nobody else would stop this process
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal stopping
@@ -95,4 +100,4 @@ def follow() -> None:
 
 
 if __name__ == "__main__":
-    follow()
+    follow(int(sys.argv[1]))

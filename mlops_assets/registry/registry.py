@@ -345,7 +345,7 @@ class Registry:
 
         What was registered outside this platform, in a store shared with others, is left out.
         """
-        aliases = self._all_aliases()
+        aliases = self.aliases()
         found = [
             self._version(version, aliases[version.name])
             for version in self._search("")
@@ -355,7 +355,7 @@ class Registry:
 
     def families(self) -> tuple[str, ...]:
         """Return the names of the families that have versions."""
-        return tuple(sorted(self._all_aliases()))
+        return tuple(sorted(self.aliases()))
 
     def find(self, reference: ModelReference | str) -> ModelVersion:
         """Return one version by `family/version` or `family@alias`.
@@ -584,8 +584,11 @@ class Registry:
             raise
         return {name: int(version) for name, version in found.aliases.items()}
 
-    def _all_aliases(self) -> dict[str, dict[str, int]]:
-        """Return the aliases of every family; nothing where no store was made yet."""
+    def aliases(self) -> dict[str, dict[str, int]]:
+        """Return the version behind each alias of every family, by one question to the store.
+
+        There is nothing where no store was made yet.
+        """
         if self._has_no_store:
             return {}
         return {

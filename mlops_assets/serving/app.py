@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import time
@@ -278,9 +279,14 @@ def _say_why_it_ended(task: "asyncio.Future[None]") -> None:
 
 
 async def _end_with_the_supervisor() -> None:
-    """Stop this worker when who started it is gone: nobody else would."""
-    parent = os.getppid()
-    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of a parent that died
+    """Stop this worker when who started it is gone: nobody else would.
+
+    It may have gone before this begins, so the parent is who it was at the start.
+    """
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None:
+        return
+    while os.getppid() == supervisor.pid:  # noqa: ASYNC110 - no event tells of a parent that died
         await asyncio.sleep(1.0)
     os.kill(os.getpid(), signal.SIGTERM)
 

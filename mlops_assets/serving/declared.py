@@ -20,6 +20,28 @@ class ServingDeclarationError(ValueError):
     """A `serving:` is declared wrongly; the message names file, family, key and value."""
 
 
+class DeclaredServing:
+    """What a folder of declarations says, read again only when one of its files has changed.
+
+    Parameters
+    ----------
+    defs
+        The folder.
+    """
+
+    def __init__(self, defs: Path) -> None:
+        self._defs = defs
+        self._read: tuple[object, Mapping[str, dict[str, Any]]] | None = None
+
+    def __call__(self) -> Mapping[str, dict[str, Any]]:
+        """Return what each family's `serving:` says; see `declared_serving`."""
+        stats = [(path, path.stat()) for path in sorted(self._defs.rglob("defs.yaml"))]
+        signature = [(path, stat.st_mtime_ns, stat.st_size) for path, stat in stats]
+        if self._read is None or self._read[0] != signature:
+            self._read = signature, declared_serving(self._defs)
+        return self._read[1]
+
+
 def declared_serving(defs: Path) -> Mapping[str, dict[str, Any]]:
     """Return what each family's `serving:` says, by the family's name.
 

@@ -98,6 +98,8 @@ class Follower:
     views: Callable[[], FeatureRegistry] | None = None
     _known_bad: set[str] = field(default_factory=set)
     _told: dict[str, str] = field(default_factory=dict)
+    _unfinished: bool = False
+    _settled: tuple[object, object, Deployment] | None = None
 
     def follow(
         self, every_seconds: float, stopped: Callable[[], bool], ship: Callable[[], object]
@@ -150,18 +152,31 @@ class Follower:
         # mistyped must not take the answers away.
         families = dict(before.families)
         serving = self.declared()
-        for name in self.registry.families():
+        aliases = self.registry.aliases()
+        if self._settled == (aliases, serving, before) and self._all_there(before):
+            return False  # most looks end here, after one question to the registry
+        self._unfinished = False
+        for name in aliases:
             found = self._family(name, before.families.get(name))
             if found is not None:
                 changed = {"serving": serving[name]} if name in serving else {}
                 declaration = {**found.declaration, **changed}
                 families[name] = msgspec.structs.replace(found, declaration=declaration)
         after = Deployment(families)
+        self._settled = None if self._unfinished else (aliases, serving, after)
         if after == before:
             return False
         write_deployment(self.folder, after)
         self._remove_unused(after, before)
         return True
+
+    def _all_there(self, deployment: Deployment) -> bool:
+        return all(
+            (self.folder / version.folder).is_dir()
+            for family in deployment.families.values()
+            for version in (family.champion, family.challenger)
+            if version is not None
+        )
 
     def _family(self, name: str, before: DeployedFamily | None) -> DeployedFamily | None:
         roles = {
@@ -215,8 +230,10 @@ class Follower:
         try:
             self._copy(version, self.folder / folder)
         except (RegistryError, ModelRefusedError) as error:
-            if isinstance(error, ModelRefusedError):  # a copy that failed is tried again
+            if isinstance(error, ModelRefusedError):
                 self._known_bad.add(str(version))
+            else:
+                self._unfinished = True  # a copy that failed is tried again
             if self._told.get(str(version)) != str(error):
                 self._told[str(version)] = str(error)
                 about = {"family": version.family, "version": version.version}

@@ -1,12 +1,11 @@
 """What a machine that serves does besides answering: it follows the registry and ships its log."""
 
 from collections.abc import Callable
-from functools import partial
 
 from mlops_assets.features.registry import FeatureRegistry
 from mlops_assets.lake import Lake
 from mlops_assets.registry import Registry
-from mlops_assets.serving.declared import declared_serving
+from mlops_assets.serving.declared import DeclaredServing
 from mlops_assets.serving.following import CanaryWatch, Follower
 from mlops_assets.serving.inference_log import InferenceLog
 from mlops_assets.serving.inference_log.shipping import ship
@@ -60,7 +59,7 @@ def keep_up(
             registry=Registry.from_settings(settings, lake),
             lake=lake,
             folder=folder,
-            declared=partial(declared_serving, settings.project_root / "mlops_assets" / "defs"),
+            declared=DeclaredServing(settings.project_root / "mlops_assets" / "defs"),
             canaries=canaries or CanaryMonitor(folder, report),
             report=report,
             views=lambda: FeatureRegistry.from_manifest(project.ensure_manifest()),

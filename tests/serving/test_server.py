@@ -109,8 +109,8 @@ def running(home: Path, folder: Path) -> Iterator[Server]:
             lambda: process.poll() is not None or server.is_ready(), "it is ready", seconds=SECONDS
         )
         assert process.poll() is None, output.read_text()
-        yield server
         found = family_of(process.pid)
+        yield server
     finally:
         for each in {*found, *family_of(process.pid)}:
             with closing_process():

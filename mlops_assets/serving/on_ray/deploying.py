@@ -16,6 +16,7 @@ DEPLOYMENT = "model-server"
 """Name of its only deployment."""
 
 _LEAVING_SECONDS = 10.0
+_REACH_SECONDS = 5.0
 _OBJECT_BYTES = 128 << 20  # requests and answers do not go through Ray's object store
 
 
@@ -100,14 +101,17 @@ def _connect(settings: Settings) -> None:
             "MLOPS_HOME": str(settings.home),
             "MLOPS_SERVE_HOST": settings.serve_host,
         }
+    host, is_address, port = settings.ray_address.rpartition(":")
     alone: Mapping[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
     try:
+        if is_address and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), _REACH_SECONDS).close()
         ray.init(
             settings.ray_address or "local",
             log_to_driver=False,
             **({} if settings.ray_address else alone),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RayServingError(
             f"MLOPS_RAY_ADDRESS={settings.ray_address or '(none)'}: {error}. Start a cluster with "
             "`ray start --head` and name its address, or none for a Ray of this machine alone"
