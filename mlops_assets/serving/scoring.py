@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.serving.inputs import Inputs
+from mlops_assets.serving.inputs import Inputs, joined
 from mlops_assets.training.estimators import Estimator, Explanation
 
 _FEW = 100

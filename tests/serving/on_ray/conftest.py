@@ -69,16 +69,23 @@ class Machines:
 
 
 @pytest.fixture(scope="module")
-def machines(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+def short_folder() -> Iterator[Path]:
+    """Hold Ray's sockets, whose names must be short, and its logs."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def machines(
+    world: World, tmp_path_factory: pytest.TempPathFactory, short_folder: Path
+) -> Iterator[Machines]:
     root = tmp_path_factory.mktemp("cluster")
     shutil.copytree(world.home / "lake", root / "lake")
     shutil.copytree(world.home / "mlflow", root / "mlflow")
-    # The names of Ray's sockets must be short.
-    temporary = tempfile.mkdtemp(prefix="ray-")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = Cluster()
     try:
-        _start(cluster, root, "head", include_dashboard=False, temp_dir=temporary)
+        _start(cluster, root, "head", include_dashboard=False, temp_dir=str(short_folder))
         settings = load_settings(
             home=root / "head",
             lake_uri=str(root / "lake"),
@@ -95,7 +102,6 @@ def machines(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             serve.shutdown()
             ray.shutdown()
         cluster.shutdown()
-        shutil.rmtree(temporary)
 
 
 def _start(cluster: Cluster, root: Path, name: str, **options: Any) -> Any:

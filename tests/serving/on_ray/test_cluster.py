@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,10 +27,6 @@ from tests.serving.world import World
 FAMILY = "late_flights"
 TABLE = TableName("inference", FAMILY)
 CALLERS = 3
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, what, seconds=60)
 
 
 class Load:
@@ -119,7 +115,7 @@ def _answering(machines: Machines) -> set[str]:
 def _more(load: Load, what: str) -> None:
     """Wait until callers have got further answers."""
     so_far = len(load.answered)
-    _until(lambda: len(load.answered) > so_far + 20, what)
+    wait_until(lambda: len(load.answered) > so_far + 20, what)
 
 
 def body(world: World) -> bytes:
@@ -132,13 +128,13 @@ def test_a_dead_replica_and_a_dead_machine_lose_no_prediction(
     address = deploy(machines.settings)
     load = Load(address.url, body(world))
     with load.running():
-        _until(lambda: running() == 2, "load has brought a second replica")
-        _until(lambda: _all_answer(machines), "both machines answer")
+        wait_until(lambda: running() == 2, "load has brought a second replica")
+        wait_until(lambda: _all_answer(machines), "both machines answer")
 
         first = _answering(machines)
         ray.kill(ray.get_actor(min(replicas()), "serve"), no_restart=True)
         _more(load, "the other replica goes on")
-        _until(
+        wait_until(
             lambda: _all_answer(machines) and bool(_answering(machines) - first),
             "another replica has taken its place",
         )
@@ -151,19 +147,19 @@ def test_a_dead_replica_and_a_dead_machine_lose_no_prediction(
     assert lost
 
     machines.start_other()
-    _until(lambda: not set(load.answered) - set(logged(machines)), "all is in the lake")
+    wait_until(lambda: not set(load.answered) - set(logged(machines)), "all is in the lake")
     assert max(logged(machines).values()) == 1
 
 
 def test_a_new_deployment_and_a_new_champion_fail_no_request(
     machines: Machines, world: World
 ) -> None:
-    _until(lambda: running() == 2, "both machines serve")
+    wait_until(lambda: running() == 2, "both machines serve")
     old, settings = replicas(), machines.settings
     load = Load(f"http://{settings.serve_host}:{settings.serve_port}", body(world))
     with load.running():
         deploy(settings)
-        _until(lambda: running() == 2 and not old & replicas(), "all replicas are new")
+        wait_until(lambda: running() == 2 and not old & replicas(), "all replicas are new")
         _more(load, "they answer")
 
         TrafficStore(machines.homes[0] / "serving" / TRAFFIC).switch_shadow(
@@ -172,8 +168,8 @@ def test_a_new_deployment_and_a_new_champion_fail_no_request(
         promotion.promote_by_hand(
             machines.registry, ModelReference(FAMILY, 2), actor="a test", reason="a test"
         )
-        _until(lambda: _agree(machines, "late_flights/2"), "both machines follow")
-        _until(lambda: set(load.models[-20:]) == {"late_flights/2"}, "both replicas follow")
+        wait_until(lambda: _agree(machines, "late_flights/2"), "both machines follow")
+        wait_until(lambda: set(load.models[-20:]) == {"late_flights/2"}, "both replicas follow")
     assert not load.refused
     assert set(load.models) == {"late_flights/1", "late_flights/2"}
 
