@@ -20,6 +20,7 @@ from mlops_assets.declaration import Declared
 from mlops_assets.lake import Lake, TableName
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.declared import DeclaredComponent
+from mlops_assets.orchestration.model_family import ModelFamilyAssets
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.serving.inference_log import RESERVED_FAMILY, waiting_segments
 
@@ -43,8 +44,8 @@ class InferenceLogDeclaration(Declared):
     """Attributes of `InferenceLogAssets` in a ``defs.yaml``."""
 
     families: tuple[str, ...] = Field(
-        min_length=1,
-        description="Model families that the server answers with.",
+        default=(),
+        description="Model families that the server answers with. Default: every declared one.",
         examples=[["flight_delay"]],
     )
     owners: tuple[str, ...] = Field(
@@ -88,8 +89,12 @@ class InferenceLogAssets(DeclaredComponent[InferenceLogDeclaration]):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the assets, their checks, the job that ships, and the sensor that looks after it."""
-        del context
-        return inference_log_defs(self.declaration)
+        declared = tuple(
+            component.declaration.name
+            for component in context.component_tree.get_all_components(ModelFamilyAssets)
+        )
+        families = self.declaration.families or declared
+        return inference_log_defs(self.declaration.model_copy(update={"families": families}))
 
 
 def inference_log_defs(declaration: InferenceLogDeclaration) -> dg.Definitions:

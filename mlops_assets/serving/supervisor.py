@@ -24,6 +24,7 @@ _BACKLOG = 2048
 _GRACE_SECONDS = 10
 _READY_SECONDS = 30
 _AGAIN_SECONDS = 1.0
+_MOST_PAUSE_SECONDS = 60.0
 
 
 class CannotListenError(RuntimeError):
@@ -155,14 +156,23 @@ class _Kept(threading.Thread):
         while not self._answers() and time.monotonic() < give_up:
             if self._stopping.wait(0.1):
                 return
+        pause = _AGAIN_SECONDS
         while not self._stopping.is_set():
+            begun = time.monotonic()
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 self._command, start_new_session=True
             )
             code = self._process.wait()
+            # One that dies at once is not helped by being started every second.
+            lived = time.monotonic() - begun
+            pause = (
+                _AGAIN_SECONDS
+                if lived > _MOST_PAUSE_SECONDS
+                else min(2 * pause, _MOST_PAUSE_SECONDS)
+            )
             if not self._stopping.is_set():
-                _LOG.error("the follower ended (%s); starting it again", code)
-                self._stopping.wait(_AGAIN_SECONDS)
+                _LOG.error("the follower ended (%s); starting it again in %.0f s", code, pause)
+                self._stopping.wait(pause)
 
     def stop(self) -> None:
         """End it, and wait for its end."""

@@ -100,6 +100,7 @@ def _connect(settings: Settings) -> None:
         os.environ |= {
             "MLOPS_HOME": str(settings.home),
             "MLOPS_SERVE_HOST": settings.serve_host,
+            "RAY_worker_niceness": "0",  # else whatever else runs here goes before an answer
         }
     host, is_address, port = settings.ray_address.rpartition(":")
     alone: Mapping[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
