@@ -43,8 +43,13 @@ ui: install ## Start Dagster's UI and MLflow's on this project, until Ctrl-C
 	$(BIN)/mlops up
 
 .PHONY: test
-test: install browser redis-server ray ## Run all tests, browser tests included
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test: install browser redis-server ## Run all tests, browser tests included; Ray's are `make test-ray`
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		--ignore tests/serving/on_ray
+
+.PHONY: test-ray
+test-ray: ray ## Run the tests of the model server on a real Ray cluster of two nodes
+	$(BIN)/pytest tests/serving/on_ray
 
 .PHONY: check
 check: install lint types layers sql docs-links ## Lint, types, layers, SQL, dbt parse, links in docs

@@ -23,12 +23,17 @@ LINEAGE = [
 GROUPS = ["raw", "staging", "intermediate", "marts", "features", "flight_delay"]
 
 
+def lineage(dagster_ui: str, unfolded: list[str]) -> str:
+    """Return the address of the lineage with some groups unfolded."""
+    return f"{dagster_ui}/asset-groups?expanded={','.join(f'global@global:{g}' for g in unfolded)}"
+
+
 def shown_in_graph(page: Page, name: str) -> bool:
     return page.get_by_text(name, exact=True).count() > 0
 
 
 def test_the_lineage_shows_everything_from_raw_to_champion(page: Page, dagster_ui: str) -> None:
-    page.set_viewport_size({"width": 2400, "height": 1400})
+    page.set_viewport_size({"width": 3000, "height": 1700})
     page.goto(dagster_ui)
     page.locator("nav a[href='/asset-groups']").click()
     for group in GROUPS:
@@ -36,7 +41,7 @@ def test_the_lineage_shows_everything_from_raw_to_champion(page: Page, dagster_u
     # A visitor is not stopped by a window that asks for an address.
     assert page.get_by_role("dialog").count() == 0
 
-    page.keyboard.press("Alt+e")  # "Expand all groups"
+    page.goto(lineage(dagster_ui, GROUPS))
     expect(page.get_by_text("champion", exact=True).first).to_be_visible()
     zoom_out(page, until=LINEAGE)
 
@@ -64,9 +69,7 @@ def test_the_picture_of_the_lineage(browser: Browser, dagster_ui: str, keep: Kee
     context.add_init_script("localStorage.setItem('dagster-nav-collapsed', 'true')")
     page = context.new_page()
     unfolded = [group for group in GROUPS if group != "features"]
-    page.goto(
-        f"{dagster_ui}/asset-groups?expanded={','.join(f'global@global:{g}' for g in unfolded)}"
-    )
+    page.goto(lineage(dagster_ui, unfolded))
     expect(page.get_by_text("champion", exact=True).first).to_be_visible()
     page.locator("xpath=//input[starts-with(@placeholder, 'Jump to')]/following::button[1]").click()
     expect(page.get_by_placeholder("Jump to")).to_have_count(0)

@@ -184,6 +184,8 @@ def _log_likelihood(mean: float, seen: Tally) -> float:
 def _slope(mean: float, seen: Tally) -> float:
     """Return the derivative of the log likelihood, of which the sign is what matters."""
     rest = seen.count - seen.total
+    if rest > 0 and mean >= 1:  # a total of losses may lack the last digit of a whole number
+        return -math.inf
     return (seen.total / mean if seen.total > 0 else 0.0) - (rest / (1 - mean) if rest > 0 else 0.0)
 
 

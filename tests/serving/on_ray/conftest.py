@@ -120,6 +120,7 @@ def _environment(root: Path, home: Path) -> Mapping[str, str]:
         "MLOPS_LAKE_URI": str(root / "lake"),
         "MLOPS_TRACKING_URI": _tracking(root),
         "MLOPS_THREADS": "1",
+        "RAY_worker_niceness": "0",
         "MLOPS_SERVE_LOG_SEGMENT_SECONDS": "2",
     }
 
