@@ -419,9 +419,12 @@ class RetrainingDeclaration(Declared):
     max_age
         A training set, candidate or champion older than this is stale, as an ISO 8601 duration such
         as `P30D`.
+    cooldown
+        After a retraining ended, well or not, none is started for this long.
     """
 
     max_age: timedelta = Field(default=timedelta(days=30), gt=timedelta(0))
+    cooldown: timedelta = Field(default=timedelta(days=1), ge=timedelta(0))
 
 
 class ModelFamily(Declared):

@@ -28,6 +28,7 @@ def challenger(family: ModelFamily) -> dg.AssetsDefinition:
         "in MLflow with the versions of all its tables, waiting for the gate.",
         deps=[key_of(family, "evaluation")],
         kinds={"mlflow"},
+        code_version=hash_of(family, "primary_metric"),
     )
 
     @family_step(family, [spec], {})

@@ -10,30 +10,30 @@ from mlops_assets.orchestration.model_family.challenging import challenger, docu
 from mlops_assets.orchestration.model_family.checking import check_family
 from mlops_assets.orchestration.model_family.judging import champion, evaluation
 from mlops_assets.orchestration.model_family.learning import candidate, search, training_set
+from mlops_assets.orchestration.model_family.retraining import retraining_defs
 from mlops_assets.training.family import ModelFamily
 from mlops_assets.transform.project import project_at
 
 
 class ModelFamilyAssets(DeclaredComponent[ModelFamily]):
-    """A model family: training set, searches, candidates, evaluation, challenger, champion."""
+    """A model family: training set, searches, candidates, evaluation, champion; job and sensor."""
 
     declared_by = ModelFamily
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Give the family's assets and checks."""
+        """Give the family's assets and checks, its training job and its retraining sensor."""
         project = project_at(Path(context.project_root) / "dbt_project")
         views = FeatureRegistry.from_manifest(project.manifest)
         family = self.declaration
         check_family(family, project, views)
         searched = [declared for declared in family.candidates if declared.search is not None]
-        return dg.Definitions(
-            assets=[
-                training_set(family, views),
-                *(search(family, declared) for declared in searched),
-                *(candidate(family, declared) for declared in family.candidates),
-                evaluation(family),
-                challenger(family),
-                documentation(family, views),
-                champion(family),
-            ]
-        )
+        assets = [
+            training_set(family, views),
+            *(search(family, declared) for declared in searched),
+            *(candidate(family, declared) for declared in family.candidates),
+            evaluation(family),
+            challenger(family),
+            documentation(family, views),
+            champion(family),
+        ]
+        return dg.Definitions.merge(dg.Definitions(assets=assets), retraining_defs(family, assets))

@@ -80,6 +80,7 @@ def champion(family: ModelFamily) -> dg.AssetsDefinition:
         f"The version of {family.name} that serves. Only the gate lets a challenger replace it.",
         deps=[key_of(family, "challenger"), key_of(family, "model_card")],
         kinds={"mlflow"},
+        code_version=hash_of(family, "primary_metric", "gate"),
     )
     says = "The challenger is better than who served before, beyond chance."
 
