@@ -1,16 +1,15 @@
 """One writer at a time per family: promotion and rollback hold this lock."""
 
-import fcntl
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from mlops_assets.file_lock import file_lock
 from mlops_assets.registry.errors import PromotionError
 
 
-@contextmanager
-def family_lock(folder: Path, family: str, *, timeout: float = 30.0) -> Iterator[None]:
+def family_lock(
+    folder: Path, family: str, *, timeout: float = 30.0
+) -> AbstractContextManager[None]:
     """Hold the family's lock; the system releases it if the process dies.
 
     Parameters
@@ -25,21 +24,14 @@ def family_lock(folder: Path, family: str, *, timeout: float = 30.0) -> Iterator
     Raises
     ------
     PromotionError
-        When another process still holds it after that time.
+        On entering, when another process still holds it after that time, or the folder cannot be
+        written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{family}.lock"
-    with path.open("a") as handle:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise PromotionError(
-                        f"{family}: another promotion or rollback has held {path} for "
-                        f"{timeout:g} s; try again when it is done"
-                    ) from None
-                time.sleep(0.05)
-        yield
+    return file_lock(
+        path,
+        timeout=timeout,
+        error=PromotionError,
+        when_held=f"{family}: another promotion or rollback has held {path} for {timeout:g} s; "
+        "try again when it is done",
+    )

@@ -17,6 +17,7 @@ from mlops_assets.lake import (
     TableName,
 )
 from mlops_assets.settings import DuckDBLimits
+from tests.disks import small_disk
 
 Rows = Callable[..., pa.Table]
 
@@ -66,17 +67,8 @@ def test_a_file_that_cannot_grow_is_reported_as_full(
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of two megabytes, where this machine lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting needs privileges; the file-size limit above tests the same error")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        yield disk
 
 
 def test_a_full_disk(tiny_disk: Path, limits: DuckDBLimits) -> None:

@@ -7,18 +7,17 @@ and the lake skips what it has. The numbers belong to a log, named at random whe
 first made, so that a record that is lost takes no number twice.
 """
 
-import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
+from mlops_assets.file_lock import file_lock
 from mlops_assets.serving.inference_log.errors import ShippingError
 from mlops_assets.serving.inference_log.segments import sync_folder
 
@@ -113,28 +112,20 @@ class Shipment:
         sync_folder(folder)
 
 
-@contextmanager
-def shipping_lock(folder: Path, *, timeout: float) -> Iterator[None]:
+def shipping_lock(folder: Path, *, timeout: float) -> AbstractContextManager[None]:
     """Hold the lock of the one who ships; the system releases it if the process dies.
 
     Raises
     ------
     ShippingError
-        When another process holds it for longer than ``timeout`` seconds.
+        On entering, when another process holds it for longer than ``timeout`` seconds, or the
+        folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
-    with path.open("a") as handle:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise ShippingError(
-                        f"Another process has been shipping and held {path} for {timeout:g} s; "
-                        "nothing is lost, try again when it is done."
-                    ) from None
-                time.sleep(0.05)
-        yield
+    return file_lock(
+        path,
+        timeout=timeout,
+        error=ShippingError,
+        when_held=f"Another process has been shipping and held {path} for {timeout:g} s; "
+        "nothing is lost, try again when it is done.",
+    )

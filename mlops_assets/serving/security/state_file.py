@@ -5,15 +5,16 @@ server reads such a file at start and then notices changes by looking at the fil
 to time; a file that became wrong or went away changes nothing but is reported, once.
 """
 
-import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Generic, TypeVar
 from uuid import uuid4
+
+from mlops_assets.file_lock import file_lock
 
 Content = TypeVar("Content")
 Report = Callable[[str, str, Mapping[str, object]], None]
@@ -96,8 +97,7 @@ def replace_text(path: Path, text: str) -> None:
         ) from error
 
 
-@contextmanager
-def sole_writer(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
+def sole_writer(path: Path, *, timeout: float = 10.0) -> AbstractContextManager[None]:
     """Be the only process that changes a state file; the system ends that if the process dies.
 
     Parameters
@@ -110,31 +110,16 @@ def sole_writer(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
     Raises
     ------
     StateFileError
-        When another process still holds it after that time, or the folder cannot be written.
+        On entering, when another process still holds it after that time, or the folder cannot be
+        written.
     """
-    lock = path.with_name(f"{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("a")
-    except OSError as error:
-        raise StateFileError(
-            f"{lock} cannot be written ({error.strerror}), so that {path} cannot be changed; "
-            "make the folder writable for this user"
-        ) from error
-    with handle:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise StateFileError(
-                        f"{path}: another process has been changing it for {timeout:g} s; "
-                        "try again when it is done"
-                    ) from None
-                time.sleep(0.02)
-        yield
+    return file_lock(
+        path.with_name(f"{path.name}.lock"),
+        timeout=timeout,
+        error=StateFileError,
+        when_held=f"{path}: another process has been changing it for {timeout:g} s; "
+        "try again when it is done",
+    )
 
 
 class WatchedFile(Generic[Content]):

@@ -1,7 +1,6 @@
 """A full disk: the declared policy holds; the log works again by itself and says what it missed."""
 
 import errno
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mlops_assets.serving.inference_log import (
     WhenFull,
 )
 from mlops_assets.serving.inference_log.shipping import ship
+from tests.disks import small_disk
 from tests.serving.inference_log.conftest import Answer, until
 from tests.serving.inference_log.processes import start
 
@@ -58,17 +58,8 @@ def test_a_file_that_cannot_grow(tmp_path: Path, lake: Lake, folder: Path, polic
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of half a megabyte, where this machine lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting needs privileges; the file-size limit above tests the same policy")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "512k") as disk:
+        yield disk
 
 
 def fill(path: Path) -> None:
