@@ -16,7 +16,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mlops_assets.alerting import AlertsDeclaration
 from mlops_assets.declaration import allowed_values
+from mlops_assets.orchestration.alerts import AlertRules
 from mlops_assets.orchestration.dbt_models import DbtModels, DbtModelsDeclaration
 from mlops_assets.orchestration.defs_files import type_name
 from mlops_assets.orchestration.inference_log import InferenceLogAssets, InferenceLogDeclaration
@@ -72,6 +74,7 @@ def _yaml_page() -> str:
         (ModelFamilyAssets, ModelFamily),
         (OnlineStoreAssets, OnlineStoreDeclaration),
         (InferenceLogAssets, InferenceLogDeclaration),
+        (AlertRules, AlertsDeclaration),
     )
     lines = [
         _GENERATED,

@@ -8,7 +8,19 @@ from typing import NoReturn
 
 import typer
 
-from mlops_assets.cli import demo, doctor, models, serve, sql, status, tables, tokens, traffic, up
+from mlops_assets.cli import (
+    alerts,
+    demo,
+    doctor,
+    models,
+    serve,
+    sql,
+    status,
+    tables,
+    tokens,
+    traffic,
+    up,
+)
 
 app = typer.Typer(
     name="mlops",
@@ -27,6 +39,7 @@ app.command()(status.status)
 app.add_typer(tables.app, name="tables")
 app.command()(sql.sql)
 app.add_typer(models.app, name="models")
+app.add_typer(alerts.app, name="alerts")
 app.command()(doctor.doctor)
 
 

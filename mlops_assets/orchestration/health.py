@@ -7,8 +7,10 @@ older or younger than Dagster's memory; where the two differ, it is said.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -73,14 +75,20 @@ class AssetHealth:
 
 def assets_health(defs: dg.Definitions, settings: Settings, lake: Lake) -> Sequence[AssetHealth]:
     """Read the state of every asset that the definitions declare, by group and name."""
-    graph = defs.resolve_asset_graph()
+    with open_instance(settings) as instance:
+        return graph_health(defs.resolve_asset_graph(), instance, lake)
+
+
+def graph_health(
+    graph: BaseAssetGraph[Any], instance: dg.DagsterInstance, lake: Lake
+) -> Sequence[AssetHealth]:
+    """Read the state of every asset of a graph, by group and name."""
     keys = sorted(graph.materializable_asset_keys, key=lambda k: (graph.get(k).group_name, k.path))
     check_keys = list(graph.asset_check_keys)
-    with open_instance(settings) as instance:
-        records = {r.asset_entry.asset_key: r.asset_entry for r in instance.get_asset_records(keys)}
-        freshness = instance.get_freshness_state_records(keys)
-        checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
-        failing = _failing(instance, checks)
+    records = {r.asset_entry.asset_key: r.asset_entry for r in instance.get_asset_records(keys)}
+    freshness = instance.get_freshness_state_records(keys)
+    checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
+    failing = _failing(instance, checks)
     in_lake = {str(name) for name in lake.tables()}
     health = []
     for key in keys:

@@ -1,0 +1,111 @@
+"""What a message says: plain text. What a sink shows specially is escaped for it by Apprise."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from mlops_assets.alerting.alert import Alert
+from mlops_assets.alerting.log import Message
+from mlops_assets.alerting.occurrence import Occurrence, Severity
+
+_LONGEST_TITLE = 150
+
+
+@dataclass(frozen=True)
+class Text:
+    """One message.
+
+    Attributes
+    ----------
+    title
+        One line.
+    body
+        Several lines.
+    severity
+        Sinks that have colours or icons choose by it; None where something has ended.
+    """
+
+    title: str
+    body: str
+    severity: Severity | None
+
+    @classmethod
+    def of(cls, alert: Alert, message: Message, ui_url: str = "") -> Self:
+        """Write the message about an alert.
+
+        Parameters
+        ----------
+        alert
+            As it is now.
+        message
+            What to say of it.
+        ui_url
+            Where people reach Dagster's UI; empty for no link.
+        """
+        found = alert.occurrence
+        prefix = {
+            Message.raised: found.severity.upper(),
+            Message.reminder: f"STILL {found.severity.upper()}",
+            Message.resolved: "RESOLVED",
+        }[message]
+        title = _line(f"{prefix}: {found.kind.replace('_', ' ')}: {found.subject}")
+        lines = [_line(found.what), ""]
+        lines += [f"{name}: {_line(value)}" for name, value in _facts(alert, message) if value]
+        if ui_url:
+            lines.append(f"Look: {_link(ui_url, found)}")
+        lines += ["", f"Alert {alert.alert_id}, by the rule {alert.rule}."]
+        if message is not Message.resolved:
+            lines[-1] += f" To silence it: mlops alerts acknowledge {alert.alert_id}"
+        return cls(
+            title=title if len(title) <= _LONGEST_TITLE else f"{title[:_LONGEST_TITLE]}…",
+            body="\n".join(lines),
+            severity=None if message is Message.resolved else found.severity,
+        )
+
+
+TEST_TEXT = Text(
+    "TEST: alerts of mlops reach this place",
+    "Nothing happened. Somebody ran `mlops alerts test` to see whether messages arrive here.",
+    Severity.info,
+)
+
+
+def _facts(alert: Alert, message: Message) -> list[tuple[str, str | None]]:
+    found = alert.occurrence
+    where = [
+        f"asset {found.asset}" if found.asset else "",
+        f"family {found.family}" if found.family else "",
+        f"day {found.day:%Y-%m-%d}" if found.day else "",
+    ]
+    measured = found.value
+    if found.threshold:
+        measured = f"{found.value or 'not measured'}; allowed: {found.threshold}"
+    times = len(alert.keys)
+    facts = [
+        ("Where", ", ".join(filter(None, where))),
+        ("Value", measured),
+        ("Since", _instant(found.since or alert.raised_at)),
+        ("Seen", f"{times} times, last {_instant(alert.seen_at)}" if times > 1 else None),
+    ]
+    if message is Message.resolved:
+        ended = alert.resolved_at
+        said = f"{_instant(ended)}: {alert.resolved_because}" if ended else None
+        return [*facts, ("Ended", said)]
+    return [*facts, ("Next step", found.next_step)]
+
+
+def _link(ui_url: str, found: Occurrence) -> str:
+    from urllib.parse import quote
+
+    page = found.link or (f"assets/{found.asset}" if found.asset else "")
+    return f"{ui_url.rstrip('/')}/{quote(page, safe='/?=&')}"
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}Z"
+
+
+def _line(text: str) -> str:
+    """Return a text as one line: what it quotes must not add lines, or headers to an e-mail."""
+    return re.sub(r"[\s\x00-\x1f\x7f\u2028\u2029]+", " ", text).strip()
