@@ -11,6 +11,8 @@ TORCH ?= $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--torch-backend
 # Nothing that is run here reports its use to anybody.
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
+# Where this is set, every process that is started here would compile this project's modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 
@@ -35,7 +37,7 @@ demo: install ## Run the whole graph on the real flights data, then print a summ
 	$(BIN)/mlops demo
 
 .PHONY: search
-search: install ## The same with the whole declared search of parameters, which takes an hour or two
+search: install ## The same with the whole declared search of parameters (ten minutes)
 	$(BIN)/mlops demo --full-search
 
 .PHONY: ui

@@ -18,6 +18,7 @@ side, beforehand.
 """
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -240,6 +241,8 @@ def copy_project(root: Path, trained: list[dict[str, Any]]) -> None:
     document["attributes"]["candidates"] = trained
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     DbtProject(root / "dbt_project").ensure_manifest()
+    # As installing a package does; where PYTHONDONTWRITEBYTECODE is set, a run could not keep it.
+    compileall.compile_dir(str(root / "mlops_assets"), quiet=1, force=True)
 
 
 def run_demo(project: Path, found: Found) -> Sample:

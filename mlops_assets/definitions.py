@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from mlops_assets.lake import Lake
 from mlops_assets.orchestration.defs_files import load_declared
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.settings import Executor, Settings, current_settings
@@ -23,7 +24,7 @@ def build_defs(settings: Settings | None = None) -> dg.Definitions:
         Of the deployment; by default those of the environment. Tests bring their own.
     """
     settings = settings or current_settings()
-    declared = load_declared(settings.project_root)
+    declared = load_declared(settings.project_root, Lake.from_settings(settings))
     platform = dg.Definitions(
         resources={RESOURCE_KEY: Platform(settings)},
         executor=_EXECUTORS[settings.executor],

@@ -17,23 +17,38 @@ os.environ["DAGSTER_DISABLE_TELEMETRY"] = "true"
 
 
 _NEED_THE_DEMO = ("tests/browser/", "tests/e2e/")
+# What takes longest comes first, so that the workers end together. Tests of a folder that is named
+# here share something that takes long to make, so that one worker runs them all.
+_TOGETHER = ("demo", "tests/dbt_project/")
+_FIRST = ("demo", "tests/runs/", "tests/dbt_project/", "tests/cli/test_up.py", "tests/serving/")
+
+
+def _place(nodeid: str) -> str:
+    """Return the file of a test, or what it shares with tests of other files."""
+    file, _, _ = nodeid.partition("::")
+    found = "demo" if file.startswith(_NEED_THE_DEMO) else file
+    return next((shared for shared in _TOGETHER if found.startswith(shared)), found)
+
+
+def _rank(nodeid: str) -> int:
+    place = _place(nodeid)
+    return next((i for i, named in enumerate(_FIRST) if place.startswith(named)), len(_FIRST))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the demo, which takes longest; other workers run the rest meanwhile."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_NEED_THE_DEMO))
+    """Begin with what takes longest, the demo before all."""
+    items.sort(key=lambda item: _rank(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Keep the tests that need the demo on one worker, and those of any other file together."""
-    return _ByFile(config, log)
+    """Keep tests that share something on one worker, and those of any other file together."""
+    return _ByPlace(config, log)
 
 
-class _ByFile(LoadScopeScheduling):
+class _ByPlace(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        file, _, _ = nodeid.partition("::")
-        return "demo" if file.startswith(_NEED_THE_DEMO) else file
+        return _place(nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,9 +75,9 @@ class Demo:
         return environment_of(self.home)
 
 
-def environment_of(home: Path) -> dict[str, str]:
+def environment_of(home: Path, before: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return an environment in which nothing but the home is set for the platform."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_H"))}
+    inherited = {k: v for k, v in before.items() if not k.startswith(("MLOPS_", "DAGSTER_H"))}
     return {**inherited, "MLOPS_HOME": str(home)}
 
 

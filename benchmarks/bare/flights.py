@@ -87,8 +87,9 @@ def main() -> None:
             choose_threshold,
             evaluate,
         )
+        from mlops_assets.training.explaining import explain_model
         from mlops_assets.training.family import declare_family
-        from mlops_assets.training.report import Comparison, enter, write_report
+        from mlops_assets.training.report import Comparison, Entrant, write_report
         from mlops_assets.training.training_set import TrainingSet
 
     family = declare_family(plan["family"])
@@ -146,17 +147,14 @@ def main() -> None:
                 family, {name: found["validation"] for name, found in evaluations.items()}
             )
             entrants = [
-                enter(
+                Entrant.of(
                     declared.name,
                     declared.algorithm,
                     models[declared.name],
                     evaluations[declared.name],
-                    test if declared.name == chosen else None,
-                    seed=resampling.seed,
                 )
                 for declared in family.candidates
             ]
-            baseline = train_baseline(family, parts)
             comparison = Comparison(
                 family=family,
                 training_set=TrainingSet(
@@ -166,8 +164,16 @@ def main() -> None:
                 ),
                 entrants=tuple(entrants),
                 chosen=chosen,
-                baseline=evaluate(test, baseline.predict(test.features), family, resampling),
+                baseline=evaluate(
+                    test,
+                    train_baseline(family, parts).predict(test.features),
+                    family,
+                    resampling,
+                ),
                 facts={"made": date.today().isoformat()},  # noqa: DTZ011 - only for the reader
+                explanation=explain_model(
+                    models[chosen], test, family, evaluations[chosen]["test"]
+                ),
             )
             write_report(comparison, folder / "report.html")
         rows = con.execute("SELECT count(*) FROM training_set").fetchall()[0][0]

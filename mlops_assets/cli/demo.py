@@ -20,7 +20,8 @@ _TRIALS = 2
 def demo(
     *,
     full_search: Annotated[
-        bool, typer.Option(help="Search parameters with the whole declared budget: an hour or two.")
+        bool,
+        typer.Option(help="Search parameters with the whole declared budget: about twice as long."),
     ] = False,
     prediction: Annotated[
         bool, typer.Option(help="End with a live prediction, asked over HTTP.")

@@ -131,11 +131,13 @@ def _dagster_home(settings: "Settings") -> Finding:
 def _definitions(settings: "Settings") -> Finding:
     """Load what this deployment declares; anything wrong in it is the finding."""
     from mlops_assets.definitions import build_defs
+    from mlops_assets.orchestration.instance import quiet_about_beta
     from mlops_assets.orchestration.raw_table import import_contract
     from mlops_assets.quality import check_contract
 
     try:
-        specs = list(build_defs(settings).resolve_all_asset_specs())
+        with quiet_about_beta():
+            specs = list(build_defs(settings).resolve_all_asset_specs())
         for spec in specs:
             if contract := spec.metadata.get("contract"):
                 check_contract(import_contract(contract))

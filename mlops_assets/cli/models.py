@@ -62,6 +62,8 @@ def list_models(
     from mlops_assets.registry import ledger
 
     registry = _registry()
+    if family is not None:
+        registry.require_family(family)
     versions = [v for v in registry.all_versions() if family in {None, v.family}]
     said = _gate_said(ledger.read(registry.lake))
     if as_json:
@@ -210,6 +212,7 @@ def rollback(
     from mlops_assets.registry import promotion
 
     registry = _registry()
+    registry.require_family(family)
     champion = promotion.serving(registry, family)
     reason = _reason(reason)
     target = f"{family}/{to}" if to else f"who served before {_named(champion)}"
@@ -348,7 +351,7 @@ def _measured(metrics: Mapping[str, float], name: str) -> str | None:
     if name not in metrics:
         return None
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
     return f"{metrics[name]:.3f}{interval}"
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.2
 
+_FOLLOWER_NICE = 5
+"""Where cores are short, whoever answers comes first; a quarter of a core is left to the follower,
+enough to ship what is answered meanwhile."""
+
 
 class Engine(StrEnum):
     """What runs the server's app."""
@@ -88,6 +92,7 @@ def follow(server: int) -> None:
     from mlops_assets.settings import current_settings
 
     guard_logs()
+    os.nice(_FOLLOWER_NICE)
     stopping = False
 
     def stop(_number: int, _frame: object) -> None:

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from mlops_assets.registry import Registry
     from mlops_assets.settings import Settings
 
-_SHOWN_METRICS = {
-    "roc_auc": "ROC AUC",
-    "average_precision": "average precision",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "accuracy": "accuracy",
-    "pinball_loss": "pinball loss",
-    "mae": "mean absolute error",
-    "rmse": "root mean squared error",
-    "coverage": "coverage of the interval",
-    "calibration_error": "calibration error",
-}
+_SHOWN_METRICS = (
+    "roc_auc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "accuracy",
+    "pinball_loss",
+    "mae",
+    "rmse",
+    "coverage",
+    "calibration_error",
+)
 """Shown where a family's candidates have them, in this order."""
 
 
@@ -88,19 +88,20 @@ def read_status(settings: "Settings") -> Status:
     from mlops_assets.definitions import build_defs
     from mlops_assets.lake import Lake
     from mlops_assets.orchestration.health import assets_health, raw_table_loads
+    from mlops_assets.orchestration.instance import quiet_about_beta
     from mlops_assets.registry import Registry
 
     lake = Lake.from_settings(settings)
     tables = [
-        {"table": str(i.name), "version": i.version, "rows": i.rows, "MB": i.bytes / 1e6}
+        {"table": str(i.name), "version": i.version, "rows": i.rows, "bytes": i.bytes}
         for i in map(lake.describe, lake.tables())
     ]
     registry = Registry.from_settings(settings, lake)
     families = [_family_status(registry, family, settings) for family in registry.families()]
     defs = build_defs(settings)
-    return Status(
-        tables, families, assets_health(defs, settings, lake), raw_table_loads(defs, lake)
-    )
+    with quiet_about_beta():
+        health, loads = assets_health(defs, settings, lake), raw_table_loads(defs, lake)
+    return Status(tables, families, health, loads)
 
 
 def _family_status(registry: "Registry", family: str, settings: "Settings") -> FamilyStatus:
@@ -127,7 +128,7 @@ def _interval(metrics: Mapping[str, float], name: str) -> str | None:
     if name not in metrics:
         return None
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+    interval = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
     return f"{metrics[name]:.3f}{interval}"
 
 
@@ -198,13 +199,15 @@ def _print_assets(assets: "Sequence[AssetHealth]") -> None:
 
 def _print_family(family: FamilyStatus) -> None:
     from mlops_assets.cli.output import console, print_table
+    from mlops_assets.training.tasks import metric_titles
 
+    titles = metric_titles()
     print_table(
-        f"{family.family} on untouched rows, with 95 % intervals",
+        f"{family.family} on untouched rows, with 95% intervals",
         [
-            {"metric": title}
+            {"metric": titles[m]}
             | {run: _interval(numbers, f"test_{m}") for run, numbers in family.candidates.items()}
-            for m, title in _SHOWN_METRICS.items()
+            for m in _SHOWN_METRICS
             if any(f"test_{m}" in numbers for numbers in family.candidates.values())
         ],
         empty="no candidate yet",

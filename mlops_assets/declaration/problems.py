@@ -1,8 +1,8 @@
 """What is wrong with a declaration, all of it at once: the key, the value and what is allowed."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -10,9 +10,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mlops_assets.declaration.allowed import allowed_values, did_you_mean, members, nearest, one_of
+from mlops_assets.declaration.choosing import item_annotation, model_of, tags
+from mlops_assets.declaration.model import BROKEN_CONSTRAINTS
+from mlops_assets.declaration.problem import Key, Problem, unknown_key
+from mlops_assets.declaration.readable import declared_in, readable_part
 from mlops_assets.declaration.secrets import HIDDEN, is_secret_name, without_secrets
 
-Key = str | int
 _LONGEST_VALUE = 100
 # Types of Pydantic's errors for which what is given and what is allowed says it all.
 _SAID_BY_ALLOWED = re.compile(
@@ -21,39 +24,10 @@ _SAID_BY_ALLOWED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a declaration.
-
-    Attributes
-    ----------
-    keys
-        From the document's root down to the offending key; a number is a place in a list.
-    text
-        What is wrong, with the value and what is allowed. It holds no secret.
-    missing
-        The key that is not there, if that is what is wrong.
-    """
-
-    keys: tuple[Key, ...]
-    text: str
-    missing: tuple[Key, ...] | None = field(default=None, compare=False)
-
-    def __str__(self) -> str:
-        path = key_path(self.keys)
-        return f"{path}: {self.text}" if path else self.text
-
-
-def key_path(keys: Sequence[Key]) -> str:
-    """Write a path of keys as people do: ``features[0].view``."""
-    path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return path.removeprefix(".")
-
-
 def find_problems(model: type[BaseModel], document: Mapping[str, Any]) -> list[Problem]:
     """Look at a document as a declaration of one model.
 
-    Unknown keys do not keep the rest from being looked at.
+    Neither unknown keys nor wrong values keep the rest from being looked at.
 
     Parameters
     ----------
@@ -75,6 +49,8 @@ def find_problems(model: type[BaseModel], document: Mapping[str, Any]) -> list[P
         wrong = _problems(error, model, known)
     else:
         wrong = []
+    for keys, declared in declared_in(readable_part(model, known)):
+        wrong += [replace(p, keys=(*keys, *p.keys)) for p in declared.broken_constraints()]
     # Where a key is misspelt, that the right one is missing says nothing more.
     meant = {(*keys[:-1], nearest(str(keys[-1]), names)) for keys, names in unknown.items()}
     found = [
@@ -83,12 +59,6 @@ def find_problems(model: type[BaseModel], document: Mapping[str, Any]) -> list[P
     ]
     shown = [Problem(p.keys, without_secrets(p.text, document)) for p in found]
     return list(dict.fromkeys(shown))
-
-
-def unknown_key(key: object, known: Sequence[str]) -> str:
-    """Say that a key is unknown, with the nearest valid one and all of them."""
-    hint = did_you_mean(str(key), known) or "."
-    return f"unknown key{hint} Allowed: {', '.join(known)}."
 
 
 def choose_key(document: Any, message: str) -> tuple[Key, ...]:
@@ -136,10 +106,10 @@ def _unknown_keys(
         return
     if not isinstance(value, Mapping):
         return
-    model = _model_of(annotation, value)
+    model = model_of(annotation, value)
     if model is None:
         for key, item in value.items():
-            yield from _unknown_keys(_item(annotation, dict), item, (*keys, key))
+            yield from _unknown_keys(item_annotation(annotation, dict), item, (*keys, key))
         return
     known = tuple(model.model_fields)
     for key, item in value.items():
@@ -147,24 +117,6 @@ def _unknown_keys(
             yield from _unknown_keys(model.model_fields[key].annotation, item, (*keys, key))
         else:
             yield (*keys, key), known
-
-
-def _model_of(annotation: Any, value: Mapping[Any, Any]) -> type[BaseModel] | None:
-    """Return the model that a mapping is to be: by its tag, else the one that shares most keys."""
-    models = [m for m in members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
-    for model in models:
-        for name, tags in _tags(model).items():
-            if value.get(name) in tags:
-                return model
-    return max(models, key=lambda m: len(m.model_fields.keys() & value.keys()), default=None)
-
-
-def _tags(model: type[BaseModel]) -> dict[str, tuple[Any, ...]]:
-    return {
-        name: get_args(field.annotation)
-        for name, field in model.model_fields.items()
-        if get_origin(field.annotation) is Literal
-    }
 
 
 def _without(value: Any, unwanted: set[tuple[Key, ...]], keys: tuple[Key, ...] = ()) -> Any:
@@ -183,14 +135,22 @@ def _without(value: Any, unwanted: set[tuple[Key, ...]], keys: tuple[Key, ...] =
 def _problems(
     error: ValidationError, model: type[BaseModel], document: Mapping[str, Any]
 ) -> list[Problem]:
-    found = []
+    found, told_apart = [], []
     for details in error.errors(include_url=False):
         keys, meant, shown = _locate(details, model, document)
+        if details["type"] == BROKEN_CONSTRAINTS:
+            told_apart.append(Problem(keys, ""))  # each is told on its own, with its key
+            continue
         if details["type"] == "value_error" and isinstance(details["input"], Mapping):
             keys = (*keys, *choose_key(details["input"], _message(details)))
         found.append(Problem(keys, _text(details, meant, shown=shown), _missing(details, keys)))
-    # A union says of each member why it is not that; what stands deepest is what was meant.
-    return [problem for problem in found if not any(_is_inside(other, problem) for other in found)]
+    # A union says of each member why it is not that, and a list without its wrong items is too
+    # short; what stands deepest is what was meant.
+    return [
+        problem
+        for problem in found
+        if not any(_is_inside(other, problem) for other in (*found, *told_apart))
+    ]
 
 
 def _missing(details: ErrorDetails, keys: tuple[Key, ...]) -> tuple[Key, ...] | None:
@@ -222,29 +182,21 @@ def _locate(
     field, shown = None, True
     for step in details["loc"]:
         if isinstance(value, Mapping):
-            inner = _model_of(annotation, value)
+            inner = model_of(annotation, value)
             fields = inner.model_fields if inner else {}
             if step not in value and step not in fields:
                 continue
             field = fields.get(str(step))
-            annotation = field.annotation if field else _item(annotation, dict)
+            annotation = field.annotation if field else item_annotation(annotation, dict)
             shown = shown and not is_secret_name(step) and not (field and not field.repr)
             value = value.get(step)
         elif isinstance(value, list) and isinstance(step, int):
-            annotation, field = _item(annotation, tuple), None
+            annotation, field = item_annotation(annotation, tuple), None
             value = value[step]
         else:
             continue
         keys.append(step)
     return tuple(keys), field or FieldInfo(annotation=annotation), shown
-
-
-def _item(annotation: Any, of: type) -> Any:
-    """Return the annotation of a container's items."""
-    for member in members(annotation):
-        if get_origin(member) is of:
-            return get_args(member)[1 if of is dict else 0]
-    return Any
 
 
 def _message(details: ErrorDetails) -> str:
@@ -271,17 +223,17 @@ def _text(details: ErrorDetails, field: FieldInfo, *, shown: bool) -> str:
 def _tag_text(details: ErrorDetails, field: FieldInfo) -> str:
     """Say that a mapping does not tell, or tells wrongly, which of several models it is."""
     key = details["ctx"]["discriminator"].strip("'")
-    tags = [
+    known = [
         str(tag)
         for member in members(field.annotation)
         if isinstance(member, type) and issubclass(member, BaseModel)
-        for tag in _tags(member).get(key, ())
+        for tag in tags(member).get(key, ())
     ]
-    allowed = f"Allowed: {one_of(tags)}."
+    allowed = f"Allowed: {one_of(known)}."
     if details["type"] == "union_tag_not_found":
         return f"the key {key!r}, which says what kind of mapping it is, is missing. {allowed}"
     tag = str(details["ctx"]["tag"])
-    return f"{key} {tag!r} is unknown{did_you_mean(tag, tags) or '.'} {allowed}"
+    return f"{key} {tag!r} is unknown{did_you_mean(tag, known) or '.'} {allowed}"
 
 
 def _own_text(details: ErrorDetails, *, shown: bool) -> str:

@@ -27,6 +27,7 @@ test ``knowledge_ordered``, of severity error, over all rows and over the same c
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,36 @@ from mlops_assets.lake import TableName, TableNameError
 META_KEY = "feature_view"
 ORDER_TEST = "knowledge_ordered"
 _KEYS = ("entity", "event_time", "available_at", "ttl", "owner")
+_PLACE = re.compile(rf"({META_KEY}|columns|description|config)(\.[^\s.]+)*(?=[\s.:])")
+
+
+@dataclass(frozen=True)
+class FeatureViewProblem:
+    """One thing that is wrong with a feature view.
+
+    Attributes
+    ----------
+    model
+        The dbt model that declares it.
+    file
+        The YAML file, from the dbt project's folder; the SQL file where there is none.
+    text
+        What is wrong; begins with the key, where it is about one.
+    """
+
+    model: str
+    file: str
+    text: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it is about, from the model's mapping down; columns count by name."""
+        found = _PLACE.match(self.text)
+        keys = tuple(found[0].split(".")) if found else (META_KEY,)
+        return ("config", "meta", *keys) if keys[0] == META_KEY else keys
+
+    def __str__(self) -> str:
+        return f"model {self.model} ({self.file}): {self.text}"
 
 
 def read_feature_views(manifest: str | Path | Mapping[str, Any]) -> tuple[FeatureView, ...]:
@@ -63,10 +94,31 @@ def read_feature_views(manifest: str | Path | Mapping[str, Any]) -> tuple[Featur
     FeatureViewError
         Listing everything that is wrong with any of the declarations.
     """
+    views, problems = examine_feature_views(manifest)
+    if problems:
+        raise FeatureViewError("\n".join(map(str, problems)))
+    return views
+
+
+def examine_feature_views(
+    manifest: str | Path | Mapping[str, Any],
+) -> tuple[tuple[FeatureView, ...], tuple[FeatureViewProblem, ...]]:
+    """Read the feature views of a dbt project that are declared rightly, and what is wrong.
+
+    Parameters
+    ----------
+    manifest
+        As `read_feature_views`.
+
+    Raises
+    ------
+    FeatureViewError
+        If it is no manifest.
+    """
     nodes = _nodes(manifest)
     tests = [node for node in nodes if node.get("resource_type") == "test"]
     views: list[FeatureView] = []
-    problems: list[str] = []
+    problems: list[FeatureViewProblem] = []
     for node in nodes:
         if node.get("resource_type") != "model":
             continue
@@ -79,16 +131,19 @@ def read_feature_views(manifest: str | Path | Mapping[str, Any]) -> tuple[Featur
     by_name: dict[str, list[FeatureView]] = defaultdict(list)
     for view in views:
         by_name[view.name].append(view)
-    problems.extend(
-        f"feature view {name!r} is declared twice, in "
-        f"{' and in '.join(view.source for view in same)}. Rename one: the name is how models "
-        "ask for it"
-        for name, same in by_name.items()
-        if len(same) > 1
-    )
-    if problems:
-        raise FeatureViewError("\n".join(problems))
-    return tuple(sorted(views, key=lambda view: view.name))
+    for name, same in by_name.items():
+        if len(same) > 1:
+            problems.append(
+                FeatureViewProblem(
+                    name,
+                    same[-1].source,
+                    f"feature view {name!r} is declared twice, in "
+                    f"{' and in '.join(view.source for view in same)}. Rename one: the name is "
+                    "how models ask for it",
+                )
+            )
+    sound = [same[0] for same in by_name.values() if len(same) == 1]
+    return tuple(sorted(sound, key=lambda view: view.name)), tuple(problems)
 
 
 def _nodes(manifest: str | Path | Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -128,31 +183,29 @@ class _Declaration:
         patch = self.node.get("patch_path") or ""
         return patch.partition("://")[2] or str(self.node.get("original_file_path", "?"))
 
-    @property
-    def _where(self) -> str:
-        return f"model {self.node['name']} ({self._source})"
+    def _problem(self, text: str) -> FeatureViewProblem:
+        return FeatureViewProblem(self.node["name"], self._source, text)
 
     @property
     def _columns(self) -> Mapping[str, Mapping[str, Any]]:
         return self.node.get("columns") or {}
 
-    def is_feature_view(self, problems: list[str]) -> bool:
+    def is_feature_view(self, problems: list[FeatureViewProblem]) -> bool:
         """Whether it declares itself one; a misspelt declaration is a problem, not a no."""
         if META_KEY in self._meta:
             return True
         problems.extend(
-            f"{self._where}: config.meta.{key} is not a known key; did you mean {META_KEY!r}?"
+            self._problem(f"config.meta.{key} is not a known key; did you mean {META_KEY!r}?")
             for key in get_close_matches(META_KEY, self._meta, n=1, cutoff=0.85)
         )
         return False
 
-    def read(self, problems: list[str]) -> FeatureView | None:
+    def read(self, problems: list[FeatureViewProblem]) -> FeatureView | None:
         """Return the feature view, or None after adding what is wrong to ``problems``."""
         declared = self._meta[META_KEY]
         if not isinstance(declared, Mapping):
-            problems.append(
-                f"{self._where}: {META_KEY} = {declared!r} is not a mapping of {', '.join(_KEYS)}"
-            )
+            keys = ", ".join(_KEYS)
+            problems.append(self._problem(f"{META_KEY} = {declared!r} is not a mapping of {keys}"))
             return None
         found = [
             *self._key_problems(declared),
@@ -163,7 +216,7 @@ class _Declaration:
         found.extend(self._feature_problems(features))
         table = self._table(found)
         if found or table is None:
-            problems.extend(f"{self._where}: {problem}" for problem in found)
+            problems.extend(map(self._problem, found))
             return None
         return FeatureView(
             name=self.node["name"],

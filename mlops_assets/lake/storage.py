@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.exceptions import TableNotFoundError as NoDeltaTableError
 from deltalake.fs import DeltaStorageHandler
 
+from mlops_assets.declaration import did_you_mean
 from mlops_assets.lake.commits import commits, version_at
 from mlops_assets.lake.errors import (
     LakeError,
@@ -105,8 +106,12 @@ class Storage:
         """
         table = self.find(name)
         if table is None:
-            known = ", ".join(str(other) for other in self.names()) or "none"
-            raise TableNotFoundError(f"There is no table {name} in {self.root}. Tables: {known}.")
+            known = [str(other) for other in self.names()]
+            hint = did_you_mean(str(name), known) or "."
+            raise TableNotFoundError(
+                f"There is no table {name} in {self.root}{hint} "
+                f"Tables: {', '.join(known) or 'none'}."
+            )
         if at is None:
             return table
         version = self.version_of(table, name, at) if isinstance(at, datetime) else at

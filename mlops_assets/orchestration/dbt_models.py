@@ -12,8 +12,9 @@ from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from mlops_assets.declaration import Declared
 from mlops_assets.lake import TableName
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.daily import Days, looking_back, run_window
@@ -24,10 +25,8 @@ from mlops_assets.transform.column_lineage import column_lineage
 from mlops_assets.transform.project import DbtModel, DbtProject, project_at
 
 
-class DbtModelsDeclaration(BaseModel):
+class DbtModelsDeclaration(Declared):
     """Attributes of `DbtModels` in a ``defs.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     project: str = Field(
         default="dbt_project", description="Folder of the dbt project, from the project root."

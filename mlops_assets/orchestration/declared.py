@@ -5,10 +5,15 @@ the plain packages validate the same declarations without Dagster. What is said 
 is wrong is in `mlops_assets.orchestration.defs_files`.
 """
 
-from typing import ClassVar, Generic, Self, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dagster as dg
 from pydantic import BaseModel
+
+from mlops_assets.declaration import Problem
+from mlops_assets.lake import TableName
+from mlops_assets.orchestration.surroundings import Columns, Surroundings
 
 Declaration = TypeVar("Declaration", bound=BaseModel)
 
@@ -31,6 +36,21 @@ class DeclaredComponent(dg.Component, Generic[Declaration]):
     def get_model_cls(cls) -> type[BaseModel]:
         """Name the model that a ``defs.yaml`` is validated by."""
         return cls.declared_by
+
+    @classmethod
+    def tables_of(cls, declaration: Any) -> Mapping[TableName, Columns]:
+        """Return the lake tables that a declaration, or its readable part, makes."""
+        del declaration
+        return {}
+
+    @classmethod
+    def problems_of(cls, declaration: Any, around: Surroundings) -> Iterator[Problem]:
+        """Say what is wrong with a declaration, or its readable part, given what else there is.
+
+        Loading refuses what has a problem; `build_defs` need not look at it again.
+        """
+        del declaration, around
+        return iter(())
 
     @classmethod
     def load(cls, attributes: BaseModel | None, _context: dg.ComponentLoadContext) -> Self:

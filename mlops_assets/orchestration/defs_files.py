@@ -2,15 +2,15 @@
 
 Dagster stops at the first error and shows it within a traceback, with the value as it is. So when
 loading fails, the files are looked at again here, thoroughly: each document against the model of
-its component, then by building the component on its own. What is found is one short message with
-file, line, key, value and what is allowed. Loading that succeeds pays nothing for this.
+its component; what is valid in each, against all that the others declare; the dbt project's feature
+views; and, where nothing is wrong with a document, by building its component on its own. None of
+these waits for another, so that all that is wrong is told at once: file, line, key, value and what
+is allowed.
 """
 
-import re
-import traceback
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -26,19 +26,27 @@ from pydantic import BaseModel
 from mlops_assets.declaration import (
     Key,
     Problem,
+    UnreadableError,
     choose_key,
     did_you_mean,
     find_problems,
+    judge,
     key_path,
+    readable_part,
     scalars,
     unknown_key,
     without_secrets,
 )
+from mlops_assets.features import FeatureError
+from mlops_assets.features.manifest import FeatureViewProblem
+from mlops_assets.lake import Lake, TableName
 from mlops_assets.orchestration.declared import DeclaredComponent
+from mlops_assets.orchestration.instance import quiet_about_beta
+from mlops_assets.orchestration.surroundings import DBT_FOLDER, Columns, Surroundings
+from mlops_assets.training.family import ModelFamily
 
 _NAMES = ("defs.yaml", "defs.yml")
 _TOP_LEVEL = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
-_IMPORT_PATH = re.compile(r"[\w.]+:\w+")
 _REFERENCE = "docs/reference/yaml.md"
 
 
@@ -84,26 +92,29 @@ class Finding:
         return f"{self.file}:{self.line}: {path}\n    {self.problem.text}"
 
 
-def load_declared(project_root: Path) -> dg.Definitions:
+def load_declared(project_root: Path, lake: Lake) -> dg.Definitions:
     """Load what the ``defs`` folder of a project declares.
 
     Parameters
     ----------
     project_root
         Folder with the project's ``pyproject.toml``.
+    lake
+        The deployment's. It is asked only for tables that are named and that nothing declares.
 
     Raises
     ------
     DeclarationsError
-        If a ``defs.yaml`` is wrong: everything that is wrong in any of them.
+        If a ``defs.yaml``, or a feature view of the dbt project, is wrong: everything that is wrong
+        in any of them.
     """
     try:
         definitions = dg.load_from_defs_folder(path_within_project=project_root)
-        if not _declared_twice(definitions):
+        if not (_declared_twice(definitions) or _names_what_is_not(definitions, lake)):
             return definitions
-        findings = examine(project_root)
+        findings = examine(project_root, lake)
     except Exception:
-        findings = examine(project_root)
+        findings = examine(project_root, lake)
         if not findings:
             raise
     if findings:
@@ -112,13 +123,13 @@ def load_declared(project_root: Path) -> dg.Definitions:
     return definitions
 
 
-def examine(project_root: Path) -> list[Finding]:
+def examine(project_root: Path, lake: Lake) -> list[Finding]:
     """Find everything that is wrong in the ``defs.yaml`` of a project.
 
     Parameters
     ----------
-    project_root
-        Folder with the project's ``pyproject.toml``.
+    project_root, lake
+        As `load_declared`.
     """
     folder = dg.ComponentTree.for_project(project_root).defs_module_path
     findings: list[Finding] = []
@@ -131,16 +142,86 @@ def examine(project_root: Path) -> list[Finding]:
             findings.append(_unreadable(file, error))
             continue
         documents += [_Document(file, tree) for tree in trees]
+    around = _surroundings(
+        project_root, lake, [read for document in documents if (read := document.readable())]
+    )
+    findings += _dbt_findings(project_root, around)
     components: list[tuple[_Document, dg.Definitions]] = []
     for document in documents:
-        problems = list(document.problems())
+        problems = [*document.problems(), *document.problems_around(around)]
         if not problems and (component := document.component()) is not None:
             built = _build(component, document, project_root)
             problems = [built] if isinstance(built, Problem) else []
             components += [(document, built)] if isinstance(built, dg.Definitions) else []
         findings += [document.locate(problem) for problem in problems]
     findings += _clashes(components)
-    return sorted(findings, key=lambda finding: (finding.file, finding.line))
+    return sorted(dict.fromkeys(findings), key=lambda finding: (finding.file, finding.line))
+
+
+_Read = tuple[type[DeclaredComponent[Any]], BaseModel]  # a component and its declaration
+
+
+def _surroundings(project_root: Path, lake: Lake, declared: Sequence[_Read]) -> Surroundings:
+    """Gather what components declare, as far as each can be read."""
+    tables: dict[TableName, Columns] = {}
+    families = []
+    for kind, declaration in declared:
+        with suppress(UnreadableError):  # it declares no table that could be named
+            tables.update(kind.tables_of(declaration))
+        if isinstance(declaration, ModelFamily):
+            with suppress(UnreadableError):
+                families.append(declaration.name)
+    return Surroundings.of(project_root, lake, tables, families)
+
+
+def _names_what_is_not(definitions: dg.Definitions, lake: Lake) -> bool:
+    """Whether something that was loaded names what does not exist."""
+    tree = definitions.component_tree
+    if tree is None:
+        return False
+    kinds: Any = DeclaredComponent  # abstract; those found are not
+    components: list[DeclaredComponent[Any]] = tree.get_all_components(kinds)
+    declared = [(type(component), component.declaration) for component in components]
+    around = _surroundings(tree.project_root, lake, declared)
+    return bool(around.wrong_views) or any(
+        True for kind, declaration in declared for _ in kind.problems_of(declaration, around)
+    )
+
+
+# The dbt project ----------------------------------------------------------------------------------
+
+
+def _dbt_findings(project_root: Path, around: Surroundings) -> Iterator[Finding]:
+    """Say what is wrong with the feature views, where they are declared."""
+    if around.dbt_error:
+        file = f"{DBT_FOLDER}/dbt_project.yml"
+        yield Finding(file, 1, Problem((), without_secrets(f"{around.dbt_error}.")))
+    for wrong in around.wrong_views:
+        file = f"{DBT_FOLDER}/{wrong.file}"
+        keys, line = _place_of(project_root / file, wrong)
+        yield Finding(file, line, Problem(keys, f"of model {wrong.model}: {wrong.text}"))
+
+
+def _place_of(path: Path, wrong: FeatureViewProblem) -> tuple[tuple[Key, ...], int]:
+    """Find the key that a problem of a feature view is about, or the innermost that is there."""
+    if path.suffix not in {".yml", ".yaml"}:
+        return (), 1  # a model that no YAML describes
+    for tree in parse_yamls_with_source_position(path.read_text("utf-8"), path.name):
+        value = tree.value if isinstance(tree.value, Mapping) else {}
+        for place, model in enumerate(value.get("models") or ()):
+            if model.get("name") != wrong.model:
+                continue
+            keys: tuple[Key, ...] = ("models", place, *wrong.keys)
+            if wrong.keys[0] == "columns" and len(wrong.keys) > 1:
+                names = [column.get("name") for column in model.get("columns") or ()]
+                at = names.index(wrong.keys[1])
+                keys = ("models", place, "columns", at, *wrong.keys[2:])
+            position, _ = tree.source_position_tree.lookup_closest_and_path(keys, None)
+            return keys, position.start.line
+    return (), 1
+
+
+# Documents ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -187,6 +268,22 @@ class _Document:
                 *find_problems(model, self.attributes),
                 *_shared_rules(self.attributes),
             ):
+                yield Problem(("attributes", *problem.keys), problem.text)
+
+    def readable(self) -> _Read | None:
+        """Return the component's class, and of its declaration what is valid; None if not ours."""
+        if not isinstance(self.tree.value, Mapping) or not isinstance(self.attributes, Mapping):
+            return None
+        kind = _component_type(self.tree.value.get("type"))
+        if isinstance(kind, Problem) or not issubclass(kind, DeclaredComponent):
+            return None
+        return kind, readable_part(kind.declared_by, self.attributes)
+
+    def problems_around(self, around: Surroundings) -> Iterator[Problem]:
+        """Say what is wrong with the document given what the others declare."""
+        if (read := self.readable()) is not None:
+            kind, declaration = read
+            for problem in judge(kind.problems_of(declaration, around)):
                 yield Problem(("attributes", *problem.keys), problem.text)
 
     def component(self) -> DeclaredComponent[Any] | None:
@@ -267,31 +364,6 @@ def _shared_rules(attributes: Mapping[str, Any]) -> Iterator[Problem]:
             f"{cron!r} is no cron line. Allowed: minute, hour, day of month, month and day of "
             "week, such as '0 6 * * *' for six every morning (UTC).",
         )
-    contract = attributes.get("contract")
-    if isinstance(contract, str) and _IMPORT_PATH.fullmatch(contract):
-        yield from _contract_problems(contract)
-
-
-def _contract_problems(path: str) -> Iterator[Problem]:
-    from mlops_assets.orchestration.raw_table import import_contract
-
-    try:
-        import_contract(path)
-    except (ValueError, TypeError) as error:
-        if repr(path) not in str(error):  # not about the path, but from within the module
-            yield Problem(("contract",), f"{path!r} cannot be imported: {_origin(error)}.")
-        else:
-            yield Problem(("contract",), f"{error}.")
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything, and it is shown
-        yield Problem(("contract",), f"{path!r} cannot be imported: {_origin(error)}.")
-
-
-def _origin(error: Exception) -> str:
-    """Say what an error is and in which line of which file it arose."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
-    *_, frame = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
 
 
 def _build(
@@ -307,10 +379,10 @@ def _build(
     """
     context = replace(dg.ComponentTree.for_test().load_context, project_root=project_root)
     try:
-        with warnings.catch_warnings():
-            # Dagster is silent about its own beta parameters while it loads, and so is this.
-            warnings.simplefilter("ignore", dg.BetaWarning)
+        with quiet_about_beta():  # as Dagster is while it loads
             return component.build_defs(context)
+    except FeatureError:
+        return None  # told where the feature view is declared, or by the key that names it
     except Exception as error:  # noqa: BLE001 - only what a declared value explains is kept
         keys = choose_key(document.attributes, str(error))
         if keys:

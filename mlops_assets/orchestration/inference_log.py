@@ -16,12 +16,13 @@ import dagster as dg
 from dagster import DagsterRunStatus
 from pydantic import Field, field_validator
 
-from mlops_assets.declaration import Declared
+from mlops_assets.declaration import Declared, Problem, unknown_name
 from mlops_assets.lake import Lake, TableName
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.model_family import ModelFamilyAssets
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.orchestration.surroundings import Columns, Surroundings
 from mlops_assets.serving.inference_log import RESERVED_FAMILY, waiting_segments
 
 GROUP = "inference"
@@ -86,6 +87,20 @@ class InferenceLogAssets(DeclaredComponent[InferenceLogDeclaration]):
     """The tables of the inference log: predictions of each family, and events of serving."""
 
     declared_by = InferenceLogDeclaration
+
+    @classmethod
+    def tables_of(cls, declaration: Any) -> Mapping[TableName, Columns]:
+        """Return the tables of the families that are named, and that of events."""
+        named = (*declaration.families, RESERVED_FAMILY)
+        return {TableName(GROUP, name): None for name in named}
+
+    @classmethod
+    def problems_of(cls, declaration: Any, around: Surroundings) -> Iterator[Problem]:
+        """Say which families are declared nowhere."""
+        for place, name in enumerate(declaration.families):
+            if name not in around.families:
+                said = unknown_name(name, "declared model family", around.families)
+                yield Problem(("families", place), said)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the assets, their checks, the job that ships, and the sensor that looks after it."""

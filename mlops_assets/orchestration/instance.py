@@ -1,6 +1,7 @@
 """The Dagster instance of this deployment: where runs, events and check results are kept."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,14 @@ storage:
       base_dir:
         env: DAGSTER_HOME
 """
+
+
+@contextmanager
+def quiet_about_beta() -> Iterator[None]:
+    """Keep Dagster from warning of its own use of its beta parameters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        yield
 
 
 def prepare_dagster_home(settings: Settings) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from mlops_assets.declaration import did_you_mean
+from mlops_assets.declaration import Declared, Problem, unknown_name
 from mlops_assets.features import FeatureRegistry, FeatureView, Selection
 from mlops_assets.features.online import (
     FillProgress,
@@ -31,6 +31,7 @@ from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.model_family import ModelFamilyAssets
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.orchestration.surroundings import DBT_FOLDER, Surroundings
 from mlops_assets.registry.names import ModelReference
 from mlops_assets.training.family import ModelFamily
 from mlops_assets.training.training_set import select_features
@@ -42,10 +43,8 @@ _SHOWN = 20  # features in the metadata of a check
 _SAYS = "What was served from the online store is what the lake says was known at that moment."
 
 
-class OnlineStoreDeclaration(BaseModel):
+class OnlineStoreDeclaration(Declared):
     """Attributes of `OnlineStoreAssets` in a ``defs.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     owners: tuple[str, ...] = Field(
         min_length=1, description="E-mail addresses, or teams as `team:name`."
@@ -103,9 +102,18 @@ class OnlineStoreAssets(DeclaredComponent[OnlineStoreDeclaration]):
 
     declared_by = OnlineStoreDeclaration
 
+    @classmethod
+    def problems_of(cls, declaration: Any, around: Surroundings) -> Iterator[Problem]:
+        """Say which feature views do not exist."""
+        known = [view.name for view in around.views.views]
+        wrong = {problem.model for problem in around.wrong_views}
+        for place, name in enumerate(() if around.dbt_error else declaration.views):
+            if name not in known and name not in wrong:
+                yield Problem(("views", place), unknown_name(name, "feature view", known))
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the assets, the checks, and the schedule where one is declared."""
-        project = project_at(Path(context.project_root) / "dbt_project")
+        project = project_at(Path(context.project_root) / DBT_FOLDER)
         views = FeatureRegistry.from_manifest(project.manifest)
         families = [
             component.declaration
@@ -164,13 +172,6 @@ def _chosen_views(
     declaration: OnlineStoreDeclaration, views: FeatureRegistry, families: Sequence[ModelFamily]
 ) -> tuple[FeatureView, ...]:
     if declaration.views:
-        known = [view.name for view in views.views]
-        for name in declaration.views:
-            if name not in known:
-                raise ValueError(
-                    f"views: {name!r} is no feature view{did_you_mean(name, known)} "
-                    f"There are {', '.join(known)}"
-                )
         return tuple(views.view(name) for name in dict.fromkeys(declaration.views))
     read = (selection.view for family in families for selection in select_features(family, views))
     return tuple(dict.fromkeys(read))

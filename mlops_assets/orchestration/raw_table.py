@@ -6,7 +6,8 @@ its schedule.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, timedelta
 from importlib import import_module
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field
 
+from mlops_assets.declaration import Declared, Problem, UnreadableError, did_you_mean, judge
 from mlops_assets.ingestion import (
+    PROVENANCE,
     Ingestion,
     IngestionError,
     Source,
@@ -30,6 +33,7 @@ from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.daily import Days, run_window
 from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.orchestration.surroundings import Columns, Surroundings
 from mlops_assets.quality import (
     AuditPolicy,
     AuditReport,
@@ -45,36 +49,36 @@ from mlops_assets.quality.contract_rules import Kind, rules
 from mlops_assets.quality.policy import Mode
 
 
-class SnapshotLoad(BaseModel):
+class SnapshotLoad(Declared):
     """Each run replaces the whole table."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     mode: Literal["snapshot"] = "snapshot"
 
 
-class AppendLoad(BaseModel):
+class AppendLoad(Declared):
     """Each run adds what the source gives, each batch exactly once."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     mode: Literal["append"] = "append"
 
 
-class DailyLoad(BaseModel):
+class DailyLoad(Declared):
     """Daily partitions: a run replaces the days it is asked for, any range of them at once."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     mode: Literal["daily"] = "daily"
     column: str = Field(description="Date column of the contract that says which day a row is of.")
     days: Days
 
 
-class RawTableDeclaration(BaseModel):
+def _table_name(value: str) -> str:
+    return str(TableName.parse(value))
+
+
+class RawTableDeclaration(Declared):
     """Attributes of `RawTable` in a ``defs.yaml``."""
 
-    # A source may hold a secret, so that Pydantic's errors must not quote their input.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    table: str = Field(description="Lake table to make.", examples=["raw/flights"])
+    table: Annotated[str, AfterValidator(_table_name)] = Field(
+        description="Lake table to make.", examples=["raw/flights"]
+    )
     description: str = Field(min_length=1, description="What a row is and where it comes from.")
     owners: tuple[str, ...] = Field(
         min_length=1, description="E-mail addresses, or teams as `team:name`."
@@ -115,16 +119,29 @@ class RawTableDeclaration(BaseModel):
         default=None, description="Cron line, in UTC, at which it is materialised."
     )
 
-    @field_validator("table")
-    @classmethod
-    def _is_a_table_name(cls, value: str) -> str:
-        return str(TableName.parse(value))
-
 
 class RawTable(DeclaredComponent[RawTableDeclaration]):
     """A raw table: read from a source, audited against its contract, published to the lake."""
 
     declared_by = RawTableDeclaration
+
+    @classmethod
+    def tables_of(cls, declaration: Any) -> Mapping[TableName, Columns]:
+        """Return the table with the columns of its contract; without where it has no sound one."""
+        table = TableName.parse(declaration.table)
+        try:
+            contract = _sound_contract(declaration.contract)
+        except UnreadableError:
+            return {table: None}
+        if not isinstance(contract, type):
+            return {table: None}
+        return {table: (*(column.name for column in columns(contract)), *PROVENANCE)}
+
+    @classmethod
+    def problems_of(cls, declaration: Any, around: Surroundings) -> Iterator[Problem]:
+        """Say what is wrong with the contract, or with the column of the daily partitions."""
+        del around
+        yield from judge(_contract_problems(declaration))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the asset with its checks, and its schedule."""
@@ -136,13 +153,11 @@ class RawTable(DeclaredComponent[RawTableDeclaration]):
         Raises
         ------
         ValueError
-            If the contract cannot be imported, or lacks the column of the daily partitions.
+            If the contract cannot be imported.
         TypeError
             If it is no contract.
         """
         contract = import_contract(self.declaration.contract)
-        if isinstance(self.declaration.load, DailyLoad):
-            _check_day_column(self.declaration.load.column, contract)
         asset = _raw_asset(self.declaration, contract, project_root)
         cron = self.declaration.schedule
         schedules = [_schedule(self.declaration, cron, asset)] if cron else []
@@ -178,20 +193,46 @@ def import_contract(path: str) -> type[Contract]:
     return contract
 
 
-def _check_day_column(name: str, contract: type[Contract]) -> None:
-    """Refuse a ``load.column`` that the contract lacks, or that says no day."""
+def _sound_contract(path: str) -> type[Contract] | str:
+    """Return the contract at an import path, or say why there is none."""
+    try:
+        return import_contract(path)
+    except (ValueError, TypeError) as error:
+        if repr(path) in str(error):
+            return f"{error}."
+        return f"{path!r} cannot be imported: {_origin(error)}."  # from within the module
+    except Exception as error:  # noqa: BLE001 - a user's module may raise anything, and it is shown
+        return f"{path!r} cannot be imported: {_origin(error)}."
+
+
+def _origin(error: Exception) -> str:
+    """Say what an error is and in which line of which file it arose."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+
+
+def _contract_problems(declaration: RawTableDeclaration) -> Iterator[Problem]:
+    """Say what is wrong with the contract; or that it has no ``load.column``, or one of no day."""
+    contract = _sound_contract(declaration.contract)
+    if isinstance(contract, str):
+        yield Problem(("contract",), contract)
+        return
+    if not isinstance(declaration.load, DailyLoad):
+        return
+    name = declaration.load.column
     types = {column.name: column.duckdb_type for column in columns(contract)}
     days = [column for column, type_ in types.items() if type_.startswith(_DAY_TYPES)]
     allowed = f"Columns of {contract.__name__} that do: {', '.join(days) or 'none'}."
+    key = ("load", "column")
     if name not in types:
-        raise ValueError(
-            f"load.column {name!r} is no column of the contract, so no row says its day. {allowed}"
-        )
-    if name not in days:
-        raise ValueError(
-            f"load.column {name!r} has type {types[name]}, which says no day; it must be a date or "
-            f"a timestamp. {allowed}"
-        )
+        hint = did_you_mean(name, types) or "."
+        said = f"{name!r} is no column of the contract, so no row says its day{hint} {allowed}"
+        yield Problem(key, said)
+    elif name not in days:
+        said = f"{name!r} has type {types[name]}, which says no day; it must be a date or a "
+        yield Problem(key, f"{said}timestamp. {allowed}")
 
 
 _DAY_TYPES = ("DATE", "TIMESTAMP")

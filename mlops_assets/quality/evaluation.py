@@ -277,9 +277,22 @@ class Evaluation:
             return int(self.batch.row(query)[0])
         query = (
             "SELECT coalesce(sum(copies), 0) FROM ("
-            f"SELECT count(*) AS copies FROM {VIEW} GROUP BY {names} HAVING count(*) > 1)"
+            f"SELECT count(*) AS copies FROM {VIEW} WHERE {self._is_a_key(key)} "
+            f"GROUP BY {names} HAVING count(*) > 1)"
         )
         return int(self.batch.row(query)[0])
+
+    def _is_a_key(self, key: RowRule) -> str:
+        """Return the condition that no part of a key is absent that must be there.
+
+        Such a row has no key; that is the fault, told once, and not that several have none.
+        """
+        required = [
+            f"{quoted(name)} IS NOT NULL"
+            for name in key.columns
+            if not schema_of(self.contract).columns[name].nullable
+        ]
+        return " AND ".join(required) or "true"
 
     def _find_published(self, key: RowRule) -> None:
         """Put the keys that the batch shares with rows that stay into a table of the session.
@@ -341,7 +354,7 @@ class Evaluation:
             if key.place is None:
                 parts.append(
                     f"{table} AS (SELECT {', '.join(names)}, true AS {key.flag} FROM {VIEW} "
-                    f"GROUP BY {', '.join(names)} HAVING count(*) > 1)"
+                    f"WHERE {self._is_a_key(key)} GROUP BY {', '.join(names)} HAVING count(*) > 1)"
                 )
             else:
                 parts.append(f"{table} AS (SELECT *, true AS {key.flag} FROM {_found(key)})")

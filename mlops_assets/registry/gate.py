@@ -170,7 +170,7 @@ def _gain(case: _Case) -> Condition:
     title = case.test.task.metric(found.metric).title
     numbers = (
         f"{title} {found.value_b:.4f} against {found.value_a:.4f}, gain {found.gain:+.4f} "
-        f"[{found.low:+.4f}, {found.high:+.4f}]"
+        f"({found.low:+.4f} to {found.high:+.4f})"
     )
     return Condition("gain", found.low > needed, f"{numbers}; must lie above {needed:+.4f}")
 

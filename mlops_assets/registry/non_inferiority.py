@@ -84,7 +84,7 @@ class SliceComparison:
             return f"{self.column} {self.value}: {self.reason}"
         if self.low is None:
             return f"{self.column} {self.value} {self.gain:+.4f} (no interval: {self.reason})"
-        return f"{self.column} {self.value} {self.gain:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+        return f"{self.column} {self.value} {self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
 
 
 @dataclass(frozen=True)

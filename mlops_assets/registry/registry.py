@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlops_assets.declaration import did_you_mean
 from mlops_assets.lake import PINS, Lake, TableVersion
 from mlops_assets.registry.errors import ModelNotFoundError, RegistryError
 from mlops_assets.registry.evaluations import log_evaluations
@@ -357,6 +358,22 @@ class Registry:
         """Return the names of the families that have versions."""
         return tuple(sorted(self.aliases()))
 
+    def require_family(self, family: str) -> None:
+        """Refuse a family that has no version.
+
+        Raises
+        ------
+        ModelNotFoundError
+            With the nearest name, and those that there are.
+        """
+        known = self.families()
+        if family not in known:
+            hint = did_you_mean(family, known) or "."
+            raise ModelNotFoundError(
+                f"model family {family!r}: there is no version of it{hint} Families with versions: "
+                f"{', '.join(known) or 'none'}"
+            )
+
     def find(self, reference: ModelReference | str) -> ModelVersion:
         """Return one version by `family/version` or `family@alias`.
 
@@ -368,8 +385,8 @@ class Registry:
         wanted = ModelReference.parse(reference) if isinstance(reference, str) else reference
         found = self.find_or_none(wanted)
         if found is None:
-            known = self.versions(wanted.family)
-            there = ", ".join(str(version) for version in known[:10]) or "no version of it"
+            self.require_family(wanted.family)
+            there = ", ".join(str(version) for version in self.versions(wanted.family)[:10])
             raise ModelNotFoundError(f"no model {wanted}; there is {there}")
         return found
 

@@ -45,7 +45,7 @@ class Estimate:
             return f"not computable: {self.reason}"
         if self.low is None or self.high is None:
             return f"{self.value:.4f} (no interval: {self.reason})"
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,28 @@
 """The declaration of a model family: what a user writes in YAML, validated.
 
-Here is only what is declared and the rules a declaration must keep on its own. Whether a named
-table, feature view or column exists is known only with a lake and a feature registry at hand, and
-is checked where they are (`mlops_assets.training.training_set`).
+Here is only what is declared and the rules a declaration must keep on its own. Whether an algorithm
+and its parameters exist is known with the installed packages at hand
+(`mlops_assets.training.family_candidates`); whether a table, feature view or column does, with a
+lake and a feature registry (`mlops_assets.orchestration.model_family.checking`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_validator
 
-from mlops_assets.declaration import Declared, did_you_mean, find_problems
+from mlops_assets.declaration import (
+    Declared,
+    Problem,
+    constraint,
+    did_you_mean,
+    find_problems,
+    unknown_name,
+)
 from mlops_assets.lake import TableName
+from mlops_assets.training.family_monitoring import MonitoringPolicy, RetrainingPolicy
 from mlops_assets.training.family_serving import ServingDeclaration
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -50,6 +59,9 @@ def _table(value: str) -> str:
     return str(TableName.parse(value))
 
 
+LakeTable = Annotated[str, AfterValidator(_table)]
+
+
 class SpineDeclaration(Declared):
     """One row per entity and prediction time: what the model is to score.
 
@@ -67,13 +79,11 @@ class SpineDeclaration(Declared):
         SQL condition over the spine's columns; rows that fail it are not scored.
     """
 
-    table: str
+    table: LakeTable
     entity: tuple[Identifier, ...] = Field(min_length=1)
     prediction_time: Identifier = "prediction_time"
     keep: tuple[Identifier, ...] = ()
     filter: Sentence | None = None
-
-    _table = field_validator("table")(_table)
 
 
 class LabelDeclaration(Declared):
@@ -93,13 +103,11 @@ class LabelDeclaration(Declared):
         SQL condition over the label table's columns, such as `not cancelled`.
     """
 
-    table: str
+    table: LakeTable
     column: Identifier
     available_at: Identifier
     keys: dict[Identifier, Identifier] = Field(default_factory=dict)
     filter: Sentence | None = None
-
-    _table = field_validator("table")(_table)
 
 
 class FeatureDeclaration(Declared):
@@ -130,6 +138,9 @@ class FeatureDeclaration(Declared):
         return value
 
 
+_DAYS = ("train_start", "train_end", "validation_end", "test_end")
+
+
 class SplitDeclaration(Declared):
     """Time-ordered split. Each part begins where the one before it ends; ends are exclusive.
 
@@ -150,19 +161,16 @@ class SplitDeclaration(Declared):
     test_end: date
     column: Identifier | None = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> "SplitDeclaration":
-        days = [
-            (name, getattr(self, name))
-            for name in ("train_start", "train_end", "validation_end", "test_end")
-            if getattr(self, name) is not None
-        ]
-        for (earlier, first), (later, second) in pairwise(days):
+    @constraint
+    def _every_part_has_days(self) -> Iterator[Problem]:
+        given = [name for name in _DAYS if name in self.__dict__ and getattr(self, name)]
+        for earlier, later in pairwise(given):
+            first, second = getattr(self, earlier), getattr(self, later)
             if first >= second:
-                raise ValueError(
-                    f"{later} {second} must be after {earlier} {first}, or a part is empty"
+                yield Problem(
+                    (later,),
+                    f"{second} must be after {earlier} {first}, or a part is empty.",
                 )
-        return self
 
 
 class _Range(Declared):
@@ -172,13 +180,15 @@ class _Range(Declared):
     high: float
     log: bool = False
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    @constraint
+    def _in_order(self) -> Iterator[Problem]:
         if not self.low < self.high:
-            raise ValueError(f"low {self.low} must be less than high {self.high}")
+            yield Problem(("low",), f"{self.low} must be less than high {self.high}.")
+
+    @constraint
+    def _has_a_logarithm(self) -> Iterator[Problem]:
         if self.log and self.low <= 0:
-            raise ValueError(f"log needs low above 0, not {self.low}")
-        return self
+            yield Problem(("log",), f"needs low above 0, not {self.low}.")
 
 
 class IntRange(_Range):
@@ -201,11 +211,10 @@ class IntRange(_Range):
     high: int
     step: int = Field(default=1, ge=1)
 
-    @model_validator(mode="after")
-    def _step_or_log(self) -> Self:
+    @constraint
+    def _step_or_log(self) -> Iterator[Problem]:
         if self.log and self.step != 1:
-            raise ValueError(f"log and step {self.step} exclude each other; leave one out")
-        return self
+            yield Problem(("step",), f"{self.step} and log exclude each other; leave one out.")
 
 
 class FloatRange(_Range):
@@ -272,6 +281,19 @@ class SearchDeclaration(Declared):
     metric: str | None = None
 
 
+def _algorithm(value: str) -> str:
+    if value in ALGORITHMS:
+        return value
+    module, _, attribute = value.partition(":")
+    if attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return value
+    hint = did_you_mean(value, ALGORITHMS) or "."
+    raise ValueError(
+        f"{value!r} is not an algorithm{hint} Known: {', '.join(ALGORITHMS)}, "
+        "or an import path 'package.module:Class'"
+    )
+
+
 class CandidateDeclaration(Declared):
     """One model that competes.
 
@@ -291,42 +313,26 @@ class CandidateDeclaration(Declared):
         decided (iterations, parameters), before it answers the test part.
     """
 
-    algorithm: str
+    algorithm: Annotated[str, AfterValidator(_algorithm)]
     name: Identifier = ""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     search: SearchDeclaration | None = None
     refit: bool = True
 
-    @model_validator(mode="after")
-    def _searched_once(self) -> Self:
-        if self.search is not None and self.algorithm == "ensemble":
-            raise ValueError("an ensemble finds its weights by itself; it takes no search")
-        return self
-
-    @model_validator(mode="before")
     @classmethod
-    def _named_after_its_algorithm(cls, data: Any) -> Any:
-        if (
-            isinstance(data, Mapping)
-            and "name" not in data
-            and isinstance(data.get("algorithm"), str)
-        ):
-            return {**data, "name": data["algorithm"].rpartition(":")[2].rpartition(".")[2]}
-        return data
+    def completed(cls, document: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Name a candidate after its algorithm."""
+        algorithm = document.get("algorithm")
+        if "name" in document or not isinstance(algorithm, str):
+            return document
+        return {**document, "name": algorithm.rpartition(":")[2].rpartition(".")[2]}
 
-    @field_validator("algorithm")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value in ALGORITHMS:
-            return value
-        module, _, attribute = value.partition(":")
-        if attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
-            return value
-        hint = did_you_mean(value, ALGORITHMS)
-        raise ValueError(
-            f"{value!r} is not an algorithm{hint} Known: {', '.join(ALGORITHMS)}, "
-            "or an import path 'package.module:Class'"
-        )
+    @constraint
+    def _searched_once(self) -> Iterator[Problem]:
+        if self.algorithm == "ensemble" and self.search is not None:
+            yield Problem(
+                ("search",), "is not for an ensemble, which finds its weights by itself. Remove it."
+            )
 
 
 class ThresholdDeclaration(Declared):
@@ -343,11 +349,13 @@ class ThresholdDeclaration(Declared):
     rule: Literal["best_f1", "fixed"] = "best_f1"
     value: float | None = Field(default=None, gt=0, lt=1)
 
-    @model_validator(mode="after")
-    def _value_only_when_fixed(self) -> "ThresholdDeclaration":
+    @constraint
+    def _value_only_when_fixed(self) -> Iterator[Problem]:
         if (self.rule == "fixed") != (self.value is not None):
-            raise ValueError("rule 'fixed' needs a value, and only rule 'fixed' takes one")
-        return self
+            yield Problem(
+                ("rule",),
+                f"{self.rule!r} does not fit: rule 'fixed' needs a value, and only it takes one.",
+            )
 
 
 class BaselineDeclaration(Declared):
@@ -411,22 +419,6 @@ class GateDeclaration(Declared):
     baseline: BaselineDeclaration = BaselineDeclaration()
 
 
-class RetrainingDeclaration(Declared):
-    """When the family is to be trained again.
-
-    Attributes
-    ----------
-    max_age
-        A training set, candidate or champion older than this is stale, as an ISO 8601 duration such
-        as `P30D`.
-    cooldown
-        After a retraining ended, well or not, none is started for this long.
-    """
-
-    max_age: timedelta = Field(default=timedelta(days=30), gt=timedelta(0))
-    cooldown: timedelta = Field(default=timedelta(days=1), ge=timedelta(0))
-
-
 class ModelFamily(Declared):
     """A declared model family: everything needed to train, evaluate and gate its models.
 
@@ -468,6 +460,8 @@ class ModelFamily(Declared):
         Who may serve.
     retraining
         When to train again.
+    monitoring
+        How its predictions, features and performance are watched.
     serving
         How its models are served.
     seed
@@ -490,79 +484,101 @@ class ModelFamily(Declared):
     slices: tuple[Identifier, ...] = ("month",)
     threshold: ThresholdDeclaration = ThresholdDeclaration()
     gate: GateDeclaration = GateDeclaration()
-    retraining: RetrainingDeclaration = RetrainingDeclaration()
+    retraining: RetrainingPolicy = RetrainingPolicy()
+    monitoring: MonitoringPolicy = MonitoringPolicy()
     serving: ServingDeclaration = ServingDeclaration()
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
 
-    @model_validator(mode="before")
     @classmethod
-    def _defaults_of_its_task(cls, data: Any) -> Any:
+    def completed(cls, document: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Fill in the defaults of the task."""
         from mlops_assets.training.tasks import task_named
 
-        if not isinstance(data, Mapping):
-            return data
-        task = data.get("task", "binary")
-        filled = dict(data)
-        if task in TASKS and not data.get("primary_metric"):
+        task = document.get("task", "binary")
+        filled = dict(document)
+        if task in TASKS and not document.get("primary_metric"):
             filled["primary_metric"] = task_named(task).primary_metrics[0]
-        if task == "regression" and not data.get("quantiles"):
+        if task == "regression" and not document.get("quantiles"):
             filled["quantiles"] = DEFAULT_QUANTILES
         return filled
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "ModelFamily":
-        from mlops_assets.training.tasks import task_named
-
-        if self.quantiles and self.task != "regression":
-            raise ValueError(f"quantiles belong to task 'regression', not to {self.task!r}")
-        if self.quantiles and (
+    @constraint
+    def _quantiles_fit(self) -> Iterator[Problem]:
+        if not self.quantiles:
+            return
+        if self.task != "regression":
+            yield Problem(("quantiles",), f"belong to task 'regression', not to {self.task!r}.")
+        if (
             len(self.quantiles) % 2 == 0
             or any(not 0 < q < 1 for q in self.quantiles)
             or any(low >= high for low, high in pairwise(self.quantiles))
         ):
-            raise ValueError(
-                f"quantiles {list(self.quantiles)} must be an odd number of rising values between "
-                "0 and 1, so that one stands in the middle"
+            yield Problem(
+                ("quantiles",),
+                f"{list(self.quantiles)} must be an odd number of rising values between 0 and 1, "
+                "so that one stands in the middle.",
             )
+
+    @constraint
+    def _metric_fits_task(self) -> Iterator[Problem]:
+        from mlops_assets.training.tasks import task_named
+
         metrics = task_named(self.task).primary_metrics
         if self.primary_metric not in metrics:
-            raise ValueError(
-                f"primary_metric {self.primary_metric!r} does not fit task {self.task!r}; "
-                f"allowed: {', '.join(metrics)}"
+            yield Problem(
+                ("primary_metric",),
+                f"{self.primary_metric!r} does not fit task {self.task!r}"
+                f"{did_you_mean(self.primary_metric, metrics) or '.'} "
+                f"Allowed: {', '.join(metrics)}.",
             )
-        if strange := set(self.gate.slices.columns if self.gate.slices else ()) - set(self.slices):
-            raise ValueError(
-                f"gate.slices.columns {sorted(strange)} are no slices of the family; "
-                f"it has {', '.join(self.slices)}"
-            )
-        names = [candidate.name for candidate in self.candidates]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two candidates are named {name!r}; give each its own name")
-        self._check_ensembles()
-        taken = set(self.spine.entity) | set(self.spine.keep)
-        if reserved := taken & set(TRAINING_SET_COLUMNS):
-            raise ValueError(
-                f"spine columns {sorted(reserved)} have names the training set uses itself; "
-                "rename them in the spine"
-            )
-        return self
 
-    def _check_ensembles(self) -> None:
+    @constraint
+    def _gate_looks_at_slices_there_are(self) -> Iterator[Problem]:
+        for place, name in enumerate(self.gate.slices.columns if self.gate.slices else ()):
+            if name not in self.slices:
+                yield Problem(
+                    ("gate", "slices", "columns", place),
+                    unknown_name(name, "slice of the family", self.slices),
+                )
+
+    @constraint
+    def _each_candidate_has_its_own_name(self) -> Iterator[Problem]:
+        names: list[str] = []
+        for place, name in enumerate(_readable(self.candidates, "name")):
+            if name in names:
+                yield Problem(
+                    ("candidates", place),
+                    f"two candidates are named {name!r}; give each its own name.",
+                )
+            names.append(name)
+
+    @constraint
+    def _ensembles_have_members(self) -> Iterator[Problem]:
         singles = [c.name for c in self.candidates if c.algorithm != "ensemble"]
-        for candidate in self.candidates:
+        for place, candidate in enumerate(self.candidates):
             if candidate.algorithm != "ensemble":
                 continue
             members = self.members(candidate)
-            for name in members:
+            key = ("candidates", place, "parameters", "members")
+            for at, name in enumerate(members):
                 if name not in singles:
-                    hint = did_you_mean(name, singles)
-                    raise ValueError(
-                        f"ensemble {candidate.name!r}: member {name!r} is no other candidate{hint} "
-                        f"There are {', '.join(singles)}"
-                    )
+                    said = unknown_name(name, "other candidate", singles)
+                    yield Problem((*key, at), f"ensemble {candidate.name!r}: member {said}")
             if len(set(members)) < 2:
-                raise ValueError(f"ensemble {candidate.name!r} needs at least two members")
+                yield Problem(
+                    key, f"ensemble {candidate.name!r} needs at least two members to combine."
+                )
+
+    @constraint
+    def _no_spine_column_has_a_name_of_the_training_set(self) -> Iterator[Problem]:
+        for key in ("entity", "keep"):
+            for place, name in enumerate(getattr(self.spine, key)):
+                if name in TRAINING_SET_COLUMNS:
+                    yield Problem(
+                        ("spine", key, place),
+                        f"{name!r} is a name that the training set uses itself; rename it in the "
+                        "spine.",
+                    )
 
     @property
     def training_set(self) -> TableName:
@@ -584,6 +600,12 @@ class ModelFamily(Declared):
     def split_column(self) -> str:
         """Spine column whose calendar day decides the split."""
         return self.split.column or self.spine.prediction_time
+
+
+def _readable(items: Sequence[Declared], key: str) -> Iterator[Any]:
+    """Yield a key of each item; a number of its own for one in which it is not valid."""
+    for place, item in enumerate(items):
+        yield getattr(item, key) if key in item.__dict__ else place
 
 
 def declare_family(declaration: Mapping[str, Any], source: str = "family") -> ModelFamily:

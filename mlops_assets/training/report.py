@@ -1,7 +1,9 @@
 """The evaluation report: one HTML file that needs nothing else, with everything about a comparison.
 
-Here the numbers of an evaluation are put in order for the page; the page itself is
-`templates/report.html.j2`, the drawing is in `mlops_assets.training.pictures`.
+It is written when candidates were compared, and again, with the chapters about what moves the
+answers and about fairness, when the chosen one was explained. Here the numbers of an evaluation are
+put in order for the page; the page itself is `templates/report.html.j2`, the drawing is in
+`mlops_assets.training.pictures` and `mlops_assets.training.explaining`.
 """
 
 from base64 import b64encode
@@ -9,18 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from mlops_assets.lake import TableVersion
 from mlops_assets.training import pictures
+from mlops_assets.training.bootstrap import Estimate
 from mlops_assets.training.curves import MulticlassCurves
-from mlops_assets.training.dataset import Part
-from mlops_assets.training.estimators import Estimator, Explanation, LearningCurve
-from mlops_assets.training.evaluation import Evaluation, SliceResult
+from mlops_assets.training.estimators import Estimator, LearningCurve
+from mlops_assets.training.evaluation import Evaluation
+from mlops_assets.training.explaining import TABLES, GroupFigure, ModelExplanation, ShapImportance
+from mlops_assets.training.explaining.plots import explanation_plots, fairness_plots
 from mlops_assets.training.family import ModelFamily
 from mlops_assets.training.metrics import Metric
+from mlops_assets.training.number_text import interval_text, measured_text, number_text
 from mlops_assets.training.pictures import Plot
 from mlops_assets.training.training_set import TrainingSet
 from mlops_assets.training.tuning import SearchResult
@@ -28,14 +33,7 @@ from mlops_assets.training.tuning import SearchResult
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-EXPLAINED_ROWS = 500
-"""Test rows, drawn at random by the seed, over which SHAP values are averaged."""
-
-
-_MOST_IMPORTANT = 20  # features shown of an explanation
-
-_DIGITS = ((1000, 0), (100, 1), (10, 2))
-"""From which size on a number is shown with how many decimal places; below, with three."""
+_LISTED_FEATURES = 25  # the largest of an explanation; all of them are in the lake
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,6 @@ class Entrant:
         How it does.
     learning_curve
         How it learnt.
-    explanation
-        What moves it; only of the entrant that was chosen.
     """
 
     name: str
@@ -60,7 +56,34 @@ class Entrant:
     validation: Evaluation
     test: Evaluation
     learning_curve: LearningCurve
-    explanation: Explanation | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        algorithm: str,
+        estimator: Estimator,
+        evaluations: Mapping[str, Evaluation],
+    ) -> Self:
+        """Bring a trained model into the report.
+
+        Parameters
+        ----------
+        name, algorithm
+            What it is.
+        estimator
+            The model, freshly trained or loaded from the registry.
+        evaluations
+            How it does on `validation` and on `test`.
+        """
+        return cls(
+            name=name,
+            algorithm=algorithm,
+            parameters=dict(estimator.parameters),
+            validation=evaluations["validation"],
+            test=evaluations["test"],
+            learning_curve=estimator.learning_curve,
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,8 @@ class Comparison:
         Further lines for "how it was made": git commit, lockfile, and the like.
     searches
         What the searches found that gave entrants their parameters, by entrant.
+    explanation
+        What moves the one that was chosen, and how fair it is; None until it was explained.
     """
 
     family: ModelFamily
@@ -92,18 +117,12 @@ class Comparison:
     baseline: Evaluation
     facts: Mapping[str, str]
     searches: Mapping[str, SearchResult] = field(default_factory=dict)
+    explanation: ModelExplanation | None = None
 
     @property
     def best(self) -> Entrant:
         """The entrant that was chosen."""
         return next(entrant for entrant in self.entrants if entrant.name == self.chosen)
-
-    @property
-    def explanation(self) -> Explanation:
-        """What moves the entrant that was chosen."""
-        if self.best.explanation is None:
-            raise ValueError(f"{self.chosen} was chosen, but it was not explained when it entered")
-        return self.best.explanation
 
     @property
     def primary(self) -> Metric:
@@ -114,46 +133,6 @@ class Comparison:
     def on_test(self) -> dict[str, Evaluation]:
         """How each entrant does on test, by name."""
         return {entrant.name: entrant.test for entrant in self.entrants}
-
-
-def enter(
-    name: str,
-    algorithm: str,
-    estimator: Estimator,
-    evaluations: Mapping[str, Evaluation],
-    test: Part | None = None,
-    *,
-    seed: int,
-) -> Entrant:
-    """Bring a trained model into the report, explained if rows to explain are given.
-
-    Parameters
-    ----------
-    name, algorithm
-        What it is.
-    estimator
-        The model, freshly trained or loaded from the registry.
-    evaluations
-        How it does on `validation` and on `test`.
-    test
-        The test part, of which a sample is explained. Default: the model is not explained.
-    seed
-        Draws the sample.
-    """
-    explanation = None
-    if test is not None:
-        generator = np.random.default_rng(seed)
-        rows = np.sort(generator.permutation(len(test))[:EXPLAINED_ROWS])
-        explanation = estimator.explain(test.features.iloc[rows])
-    return Entrant(
-        name=name,
-        algorithm=algorithm,
-        parameters=dict(estimator.parameters),
-        validation=evaluations["validation"],
-        test=evaluations["test"],
-        learning_curve=estimator.learning_curve,
-        explanation=explanation,
-    )
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:
@@ -183,8 +162,10 @@ def render_report(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = number_text
     environment.filters["share"] = lambda value: f"{value:.1%}"
+    environment.filters["value"] = lambda it: measured_text(it.value, it.low, it.high)
+    environment.filters["interval"] = lambda it: interval_text(it.low, it.high, it.value)
     environment.filters["count"] = lambda value: f"{value:,}"
     best = comparison.best
     task = best.test.task
@@ -198,9 +179,16 @@ def render_report(comparison: Comparison) -> str:
         headline=[name for name in task.headline if name in task.metrics],
         primary=comparison.primary,
         figures=[_Figure.of(plot) for plot in _plots(comparison)],
-        explanation=comparison.explanation,
-        importance=_Figure.of(_importance_plot(comparison.explanation)),
-        slices=[_Figure.of(plot) for plot in _slice_plots(best.test.slices, comparison)],
+        explained=_Explained.of(comparison.explanation) if comparison.explanation else None,
+        slices=[
+            _Figure.of(plot)
+            for plot in pictures.slice_plots(
+                best.test.slices,
+                comparison.primary.name,
+                best.test.metrics[comparison.primary.name],
+                comparison.primary.title,
+            )
+        ],
         slice_metrics=tuple(best.test.slices[0].metrics) if best.test.slices else (),
         classes=_classes(best.test),
         searches=_searches(comparison),
@@ -211,13 +199,11 @@ def render_report(comparison: Comparison) -> str:
 
 def pictures_as_markdown(comparison: Comparison) -> dict[str, str]:
     """Return small pictures as Markdown images with the data inside, for metadata in a UI."""
-    drawings = {
-        plot.name: plot.draw
+    return {
+        plot.name: markdown_image(plot.name, pictures.png(plot.draw))
         for plot in pictures.plots(comparison.on_test, comparison.chosen)
         if plot.small
     }
-    drawings["importance"] = _importance(comparison.explanation, top=12)
-    return {name: markdown_image(name, pictures.png(draw)) for name, draw in drawings.items()}
 
 
 def markdown_image(title: str, image: bytes) -> str:
@@ -232,13 +218,46 @@ class _Figure:
     title: str
     caption: str
     svg: "Markup"
+    wide: bool
 
     @classmethod
     def of(cls, plot: Plot) -> "_Figure":
         from markupsafe import Markup
 
-        drawn = pictures.svg(plot.draw, height=plot.height)
-        return cls(plot.title, plot.caption, Markup(drawn))  # noqa: S704  # our own SVG; names in it are escaped by matplotlib
+        drawn = Markup(plot.svg())  # noqa: S704  # our own SVG; names in it are escaped by matplotlib
+        return cls(plot.title, plot.caption, drawn, plot.wide)
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """The chapters about what moves the answers, and about fairness, as the page shows them."""
+
+    found: ModelExplanation
+    figures: list[_Figure]
+    features: list[tuple[ShapImportance, Estimate | None]]
+    tables: tuple[str, ...]
+    fairness: list[_Figure]
+    titles: Mapping[str, str]
+    groups: list[tuple[str, str, list[GroupFigure]]]
+
+    @classmethod
+    def of(cls, found: ModelExplanation) -> "_Explained":
+        shuffled = {one.name: one.loss for one in found.permuted}
+        groups: dict[tuple[str, str], list[GroupFigure]] = {}
+        for one in found.fairness.groups:
+            groups.setdefault((one.column, one.group), []).append(one)
+        return cls(
+            found=found,
+            figures=[_Figure.of(plot) for plot in explanation_plots(found)],
+            features=[
+                (one, shuffled.get(one.feature))
+                for one in found.attribution.importance[:_LISTED_FEATURES]
+            ],
+            tables=tuple(str(table.name) for table in TABLES),
+            fairness=[_Figure.of(plot) for plot in fairness_plots(found.fairness)],
+            titles={figure.name: figure.title for figure in found.fairness.figures},
+            groups=[(column, group, figures) for (column, group), figures in groups.items()],
+        )
 
 
 @dataclass(frozen=True)
@@ -252,24 +271,14 @@ class _Class:
 
 
 def _plots(comparison: Comparison) -> list[Plot]:
-    shown = list(pictures.plots(comparison.on_test, comparison.chosen))
     task = comparison.best.test.task
-    curve = pictures.learning_curve(
-        {entrant.name: entrant.learning_curve for entrant in comparison.entrants},
-        task.metric(task.loss).title.lower(),
-    )
-    if curve is not None:
-        shown.append(Plot("learning", "Learning curve", "Validation decides when to stop.", curve))
-    return shown
-
-
-def _importance_plot(found: Explanation) -> Plot:
-    height = 0.9 + 0.185 * min(_MOST_IMPORTANT, len(found.features))
-    return Plot("importance", "Importances", "", _importance(found), height=height)
-
-
-def _importance(found: Explanation, top: int = _MOST_IMPORTANT) -> pictures.Draw:
-    return pictures.importance(found.importance, top, of=found.of)
+    return [
+        *pictures.plots(comparison.on_test, comparison.chosen),
+        *pictures.learning_curves(
+            {entrant.name: entrant.learning_curve for entrant in comparison.entrants},
+            task.metric(task.loss).title,
+        ),
+    ]
 
 
 def _searches(comparison: Comparison) -> "list[tuple[SearchResult, list[_Figure]]]":
@@ -279,20 +288,6 @@ def _searches(comparison: Comparison) -> "list[tuple[SearchResult, list[_Figure]
         (found, [_Figure.of(plot) for plot in search_plots(found)])
         for found in comparison.searches.values()
     ]
-
-
-def _slice_plots(slices: Sequence[SliceResult], comparison: Comparison) -> list[Plot]:
-    """Return a picture of the primary metric for each column that has a value somewhere."""
-    metric = comparison.primary
-    shown = []
-    for column in dict.fromkeys(found.column for found in slices):
-        chosen = [found for found in slices if found.column == column]
-        if any(found.metrics[metric.name].value is not None for found in chosen):
-            overall = comparison.best.test.metrics[metric.name]
-            draw = pictures.forest(chosen, metric.name, overall, metric.title)
-            height = max(1.3, 0.6 + 0.235 * len(chosen))
-            shown.append(Plot(column, column, "", draw, height=height))
-    return shown
 
 
 def _classes(test: Evaluation) -> list[_Class]:
@@ -316,10 +311,3 @@ def _versions(
     return [(str(training_set.table), training_set.version, "training set")] + [
         (str(table.table), table.version, "input") for table in inputs
     ]
-
-
-def _number(value: float, like: float | None = None) -> str:
-    """Return a number with as many digits as one of its size needs, or one like another."""
-    size = abs(value if like is None else like)
-    digits = next((digits for limit, digits in _DIGITS if size >= limit), 3)
-    return f"{value:,.{digits}f}"

@@ -672,6 +672,12 @@ def task_from(state: Mapping[str, Any]) -> Task:
         raise TaskError(f"{dict(state)} describes no task: {error!r}") from error
 
 
+def metric_titles() -> dict[str, str]:
+    """Return what people call each metric of any task, by name."""
+    kinds: tuple[Task, ...] = (Binary(), Multiclass(), Regression())
+    return {name: metric.title for kind in kinds[::-1] for name, metric in kind.metrics.items()}
+
+
 def in_order(values: Iterable[str]) -> list[str]:
     """Sort texts that are numbers as numbers, before the rest, which is sorted as text."""
 

@@ -262,7 +262,9 @@ def _write_profile(lake: Lake, folder: Path) -> None:
                     "type": "duckdb",
                     "path": str(folder / _SCRATCH_DATABASE),
                     "schema": "main",
-                    "threads": 1,  # DuckDB uses all its threads for each statement
+                    # DuckDB uses all its threads for a large statement; a second one of dbt's
+                    # fills the gaps between the many small ones: 10 % of a build of 29 models.
+                    "threads": 2,
                     "settings": {
                         "memory_limit": lake.limits.memory_limit,
                         "threads": lake.limits.threads,

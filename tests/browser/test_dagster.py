@@ -162,7 +162,7 @@ def test_the_evaluation_shows_its_pictures_in_the_metadata(page: Page, dagster_u
     page.goto(f"{dagster_ui}/assets/flight_delay/evaluation?view=events")
     expect(page.get_by_text("test_roc_auc", exact=True).first).to_be_visible()
     pictures = page.get_by_text("[Show Markdown]", exact=True)
-    assert pictures.count() == 4
+    assert pictures.count() == 3
     pictures.first.click()
     picture = page.get_by_role("dialog").locator("img").first
     expect(picture).to_be_visible()

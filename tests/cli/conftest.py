@@ -1,6 +1,7 @@
 """A small lake with some history, and the ``mlops`` command as a user runs it."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -8,15 +9,18 @@ import shutil
 import struct
 import subprocess
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from mlops_assets.cli.main import run as run_command
 from mlops_assets.lake import Lake, TableName
-from mlops_assets.settings import load_settings
-from tests.demo import MLOPS, environment_of, mlops
+from mlops_assets.settings import current_settings, load_settings
+from tests.demo import MLOPS, environment_of
 
 ORDERS = TableName("raw", "orders")
 COLUMNS = pa.schema(
@@ -26,7 +30,23 @@ COLUMNS = pa.schema(
     ]
 )
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def told(self) -> Any:
+        """What it printed as JSON, of a command that succeeded."""
+        assert self.returncode == 0, self.stderr
+        return json.loads(self.stdout)
+
+
+Run = Callable[..., Done]
 
 
 def orders(*rows: tuple[int, float]) -> pa.Table:
@@ -58,8 +78,29 @@ def lake(home: Path) -> Lake:
 
 
 @pytest.fixture
-def run(home: Path) -> Run:
-    return lambda *arguments: mlops(home, *arguments)
+def run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Run the command by its entry point in this process: what it needs is imported once for all.
+
+    Named arguments are variables of its environment.
+    """
+    before = dict(os.environ)
+
+    def run(*arguments: str, **variables: str) -> Done:
+        os.environ.clear()
+        os.environ.update({**environment_of(home, before), "COLUMNS": "200", **variables})
+        current_settings.cache_clear()
+        monkeypatch.setattr("sys.argv", ["mlops", *arguments])
+        capsys.readouterr()
+        code = run_command()
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    yield run
+    os.environ.clear()
+    os.environ.update(before)
+    current_settings.cache_clear()
 
 
 def in_terminal(home: Path, *arguments: str, columns: int = 80) -> str:

@@ -1,21 +1,17 @@
 """``mlops models`` on a small registry: what it prints, what it changes, how it ends."""
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mlops_assets.cli.main import run as run_command
 from mlops_assets.lake import Lake
 from mlops_assets.registry import Registry, ledger
 from mlops_assets.registry.tracking import mlflow_client
-from mlops_assets.settings import current_settings, load_settings
+from mlops_assets.settings import load_settings
 from mlops_assets.training import declare_family
 from mlops_assets.training.training_set import build_training_set
+from tests.cli.conftest import Run
 from tests.demo import mlops
 from tests.registry.conftest import (
     DECLARATION,
@@ -27,18 +23,6 @@ from tests.registry.conftest import (
 )
 
 FAMILY = "late_flights"
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended and what it printed."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -63,37 +47,12 @@ def registry(home: Path) -> Registry:
     return Registry.from_settings(load_settings(home=home))
 
 
-@pytest.fixture
-def run(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
-    """Run the command by its entry point in this process: MLflow is imported once for all."""
-    monkeypatch.setenv("MLOPS_HOME", str(home))
-    monkeypatch.setenv("COLUMNS", "200")
-    current_settings.cache_clear()
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["mlops", "models", *arguments])
-        capsys.readouterr()
-        code = run_command()
-        printed = capsys.readouterr()
-        return Done(code, printed.out, printed.err)
-
-    yield run
-    current_settings.cache_clear()
-
-
-def told(done: Done) -> Any:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def champion(registry: Registry) -> str:
     return str(registry.find(f"{FAMILY}@champion"))
 
 
 def test_list_shows_role_metric_training_set_and_what_the_gate_said(run: Run) -> None:
-    versions = told(run("list", "--json"))
+    versions = run("models", "list", "--json").told
     assert [(v["model"], v["aliases"], v["gate"]) for v in versions] == [
         ("late_flights/3", ["challenger"], "refused"),
         ("late_flights/2", ["champion"], "passed"),
@@ -102,8 +61,10 @@ def test_list_shows_role_metric_training_set_and_what_the_gate_said(run: Run) ->
     assert all(v["low"] < v["value"] < v["high"] for v in versions)
     assert {v["training_set"] for v in versions} == {"training/late_flights@0"}
     assert {v["primary_metric"] for v in versions} == {"roc_auc"}
-    assert told(run("list", "another", "--json")) == []
-    assert "2 more; --limit" in run("list", "--limit", "1").stdout
+    unknown = run("models", "list", "late_flight")
+    assert unknown.returncode == 1
+    assert "did you mean 'late_flights'" in unknown.stderr
+    assert "2 more; --limit" in run("models", "list", "--limit", "1").stdout
 
 
 def test_list_without_any_model_says_what_to_do_and_makes_no_store(tmp_path: Path) -> None:
@@ -114,7 +75,7 @@ def test_list_without_any_model_says_what_to_do_and_makes_no_store(tmp_path: Pat
 
 
 def test_show_says_what_a_version_is_and_when_it_served(run: Run) -> None:
-    shown = told(run("show", f"{FAMILY}@champion", "--json"))
+    shown = run("models", "show", f"{FAMILY}@champion", "--json").told
     assert shown["model"] == "late_flights/2"
     assert shown["parameters"]["iterations"] == "40"
     assert shown["learnt_from"] == {"first_day": "2013-01-01", "last_day": "2013-02-14"}
@@ -125,19 +86,21 @@ def test_show_says_what_a_version_is_and_when_it_served(run: Run) -> None:
     assert shown["decision"]["opponent"] == "late_flights/1"
     [period] = shown["served"]
     assert (period["until"], period["actor"], period["reason"]) == (None, "test", "a test")
-    [before] = told(run("show", "late_flights/1", "--json"))["served"]
+    [before] = run("models", "show", "late_flights/1", "--json").told["served"]
     assert before["until"] == period["since"]
-    text = run("show", "late_flights/2").stdout
+    text = run("models", "show", "late_flights/2").stdout
     for expected in ("late_flights/2 (champion)", "iterations", "Slices on", "different answers"):
         assert expected in text
-    assert "never" in run("show", "late_flights/3").stdout
+    assert "never" in run("models", "show", "late_flights/3").stdout
 
 
 def test_rollback_switches_and_doing_it_twice_undoes_it(run: Run, registry: Registry) -> None:
-    entry = told(run("rollback", FAMILY, "--reason", "it is wrong", "--yes", "--json"))
+    entry = run("models", "rollback", FAMILY, "--reason", "it is wrong", "--yes", "--json").told
     assert (entry["from_version"], entry["to_version"]) == (2, 1)
     assert champion(registry) == "late_flights/1"
-    undone = run("rollback", FAMILY, "--reason", "it was right", "--actor", "ann", "--yes")
+    undone = run(
+        "models", "rollback", FAMILY, "--reason", "it was right", "--actor", "ann", "--yes"
+    )
     assert undone.returncode == 0, undone.stderr
     assert "late_flights/2 is champion, instead of late_flights/1" in undone.stdout
     assert "Undo: mlops models rollback late_flights" in undone.stdout
@@ -149,14 +112,18 @@ def test_rollback_switches_and_doing_it_twice_undoes_it(run: Run, registry: Regi
 def test_promotion_by_hand_goes_past_the_gate_and_can_be_undone(
     run: Run, registry: Registry
 ) -> None:
-    entry = told(run("promote", "late_flights/3", "--reason", "a drill", "--yes", "--json"))
+    entry = run(
+        "models", "promote", "late_flights/3", "--reason", "a drill", "--yes", "--json"
+    ).told
     assert (entry["event"], entry["to_version"]) == ("promoted", 3)
     assert entry["actor"]
     assert champion(registry) == "late_flights/3"
-    again = run("promote", "late_flights/3", "--reason", "a drill", "--yes")
+    again = run("models", "promote", "late_flights/3", "--reason", "a drill", "--yes")
     assert again.returncode == 1
     assert "late_flights/3 is already champion" in again.stderr
-    back = told(run("rollback", FAMILY, "--to", "2", "--reason", "over", "--yes", "--json"))
+    back = run(
+        "models", "rollback", FAMILY, "--to", "2", "--reason", "over", "--yes", "--json"
+    ).told
     assert back["to_version"] == 2
 
 
@@ -168,7 +135,7 @@ def test_a_switch_needs_a_reason_and_a_yes(run: Run, registry: Registry) -> None
         (("promote", "late_flights/1", "--yes"), "--reason"),
         (("promote", "late_flights/1", "--reason", "x"), "--yes"),
     ):
-        refused = run(*arguments)
+        refused = run("models", *arguments)
         assert refused.returncode == 2, arguments
         assert missing in refused.stderr
     assert champion(registry) == "late_flights/2"
@@ -178,19 +145,19 @@ def test_what_is_not_there_is_an_error_that_lists_what_is(run: Run) -> None:
     for arguments, said in (
         (("show", "late_flights/9"), "there is late_flights/3, late_flights/2"),
         (("show", "late_flights"), "write flight_delay/3 or flight_delay@champion"),
-        (("promote", "other/1", "--reason", "x", "--yes"), "no model other/1"),
-        (("rollback", "other", "--reason", "x", "--yes"), "other has no champion"),
+        (("promote", "other/1", "--reason", "x", "--yes"), "'other': there is no version of it"),
+        (("rollback", "other", "--reason", "x", "--yes"), "'other': there is no version of it"),
         (("rollback", FAMILY, "--to", "9", "--reason", "x", "--yes"), "there is no version 9"),
         (("card", "late_flights/2"), "late_flights/2 has no model card"),
     ):
-        refused = run(*arguments)
+        refused = run("models", *arguments)
         assert refused.returncode == 1, arguments
         assert said in refused.stderr
         assert "Traceback" not in refused.stderr
 
 
 def test_reproduce_says_what_is_the_same_and_ends_with_0(run: Run) -> None:
-    found = told(run("reproduce", "late_flights/2", "--from", "training-set", "--json"))
+    found = run("models", "reproduce", "late_flights/2", "--from", "training-set", "--json").told
     assert found["reproduced"] is True
     assert found["answers"]["different"] == 0
     assert found["data"] is None
@@ -198,7 +165,7 @@ def test_reproduce_says_what_is_the_same_and_ends_with_0(run: Run) -> None:
 
 
 def test_reproduce_says_what_stands_in_its_way_and_ends_with_1(run: Run) -> None:
-    found = run("reproduce", "late_flights/2")  # the project has no such feature view
+    found = run("models", "reproduce", "late_flights/2")  # the project has no such feature view
     assert found.returncode == 1
     assert "training/late_flights@0 cannot be built again" in found.stdout
     assert "delays" in found.stdout
@@ -222,4 +189,4 @@ def test_vacuum_keeps_what_the_versions_learnt_from(
     assert "versions [0]" in done.stdout
     assert lake.read(learnt.table, 0).read_all().num_rows == held
     assert lake.vacuum(learnt.table, timedelta(0), dry_run=True).pinned_versions == (0,)
-    assert told(run("reproduce", f"{FAMILY}@previous", "--from", "training-set", "--json"))
+    assert run("models", "reproduce", f"{FAMILY}@previous", "--from", "training-set", "--json").told

@@ -116,3 +116,24 @@ def test_nothing_can_be_changed(run: Run, lake: Lake) -> None:
     refused = run("sql", "delete from raw.orders")
     assert refused.returncode == 1
     assert lake.describe(ORDERS).rows == 3
+
+
+def test_what_is_no_question_is_refused(run: Run) -> None:
+    refused = run("sql", "drop view raw.orders")
+    assert refused.returncode == 1
+    assert "a statement of kind DROP is refused" in refused.stderr
+    assert "no rows" not in refused.stdout
+
+
+def test_a_misspelt_table_names_the_nearest(run: Run) -> None:
+    assert "did you mean 'raw.orders'?" in run("sql", "from raw.order").stderr
+    assert "did you mean 'raw/orders'?" in run("tables", "show", "raw/order").stderr
+
+
+def test_before_the_first_version_of_a_table_its_time_is_said(run: Run) -> None:
+    refused = run("sql", TOTAL, "--as-of", "2001-01-01")
+    assert refused.returncode == 1
+    assert "raw/orders did not exist at 2001-01-01 00:00:00Z: its first version is of" in (
+        refused.stderr
+    )
+    assert "`mlops tables history raw/orders`" in refused.stderr

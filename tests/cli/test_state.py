@@ -10,16 +10,6 @@ from tests.cli.conftest import Run
 from tests.demo import MLOPS, environment_of
 
 
-def with_variables(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*MLOPS, *arguments],
-        env={**environment_of(home), **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_status_of_a_small_lake_is_json(run: Run) -> None:
     told = run("status", "--json")
     assert told.returncode == 0, told.stderr
@@ -39,17 +29,17 @@ def test_doctor_finds_a_sound_deployment_sound(run: Run) -> None:
     assert {"Python", "settings", "state folder", "definitions"} <= set(findings)
 
 
-def test_doctor_names_a_variable_that_nothing_reads(home: Path) -> None:
-    told = with_variables(home, "doctor", MLOPS_THREDS="2")
+def test_doctor_names_a_variable_that_nothing_reads(run: Run) -> None:
+    told = run("doctor", MLOPS_THREDS="2")
     assert told.returncode == 1
     assert "MLOPS_THREDS, from the environment; did you mean 'MLOPS_THREADS'?" in told.stdout
 
 
 def test_doctor_names_a_line_of_the_projects_env_file_that_nothing_reads(
-    home: Path, tmp_path: Path
+    run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("MLOPS_SEED=1\nMLOPS_HOMES=/tmp\n")
-    told = with_variables(home, "doctor", MLOPS_PROJECT_ROOT=str(tmp_path))
+    told = run("doctor", MLOPS_PROJECT_ROOT=str(tmp_path))
     assert told.returncode == 1
     place = f"from line 2 of {tmp_path / '.env'}; did you mean 'MLOPS_HOME'?"
     assert f"MLOPS_HOMES, {place}" in told.stdout
@@ -68,8 +58,16 @@ def test_what_is_declared_wrongly_is_shown_in_a_few_lines(home: Path, tmp_path: 
     )
     python_path = f"{tmp_path}:{environment_of(home).get('PYTHONPATH', '')}"
     for command in ("doctor", "status"):
-        told = with_variables(
-            home, command, MLOPS_PROJECT_ROOT=str(tmp_path), PYTHONPATH=python_path
+        told = subprocess.run(  # a process of its own: another project's package is imported
+            [*MLOPS, command],
+            env={
+                **environment_of(home),
+                "MLOPS_PROJECT_ROOT": str(tmp_path),
+                "PYTHONPATH": python_path,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert told.returncode == 1
         said = told.stdout + told.stderr
@@ -88,8 +86,8 @@ def test_what_is_declared_wrongly_is_shown_in_a_few_lines(home: Path, tmp_path: 
         ("MLOPS_HOME", __file__),
     ],
 )
-def test_a_wrong_setting_ends_with_1_and_is_named(home: Path, variable: str, value: str) -> None:
-    refused = with_variables(home, "tables", "list", **{variable: value})
+def test_a_wrong_setting_ends_with_1_and_is_named(run: Run, variable: str, value: str) -> None:
+    refused = run("tables", "list", **{variable: value})
     assert refused.returncode == 1
     assert f"{variable}=" in refused.stderr
     assert value in refused.stderr

@@ -1,15 +1,10 @@
 """``mlops shadow`` and ``mlops canary``: what they print, what they change, how they end."""
 
 import getpass
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mlops_assets.cli.main import run as run_command
 from mlops_assets.serving.routing import (
     Arm,
     ArmCounter,
@@ -20,49 +15,18 @@ from mlops_assets.serving.routing import (
     read_traffic,
 )
 from mlops_assets.serving.routing.traffic import FILE, FamilyTraffic
-from mlops_assets.settings import current_settings
+from tests.cli.conftest import Run
 from tests.serving.routing.conftest import deploy
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended and what it printed."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def told(self) -> Any:
-        assert self.returncode == 0, self.stderr
-        return json.loads(self.stdout)
-
-
-Run = Callable[..., Done]
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "serving"
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
-    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-    current_settings.cache_clear()
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["mlops", *arguments])
-        capsys.readouterr()
-        code = run_command()
-        printed = capsys.readouterr()
-        return Done(code, printed.out, printed.err)
-
-    yield run
-    current_settings.cache_clear()
+def folder(home: Path) -> Path:
+    return home / "serving"
 
 
 def test_shadow_is_switched_and_says_who_did_it(run: Run, folder: Path) -> None:

@@ -13,8 +13,8 @@ HEADER = "order_id,order_date,amount\n"
 GOOD = HEADER + "1,2013-01-01,10.5\n2,2013-01-02,20\n3,2013-01-03,30\n"
 
 
-def raw_table(tmp_path: Path, **attributes) -> dg.Definitions:
-    declaration = RawTableDeclaration.model_validate(
+def raw_table_declaration(**attributes) -> RawTableDeclaration:
+    return RawTableDeclaration.model_validate(
         {
             "table": "raw/orders",
             "description": "Orders.",
@@ -30,7 +30,10 @@ def raw_table(tmp_path: Path, **attributes) -> dg.Definitions:
             **attributes,
         }
     )
-    return RawTable(declaration).build_defs_at(tmp_path)
+
+
+def raw_table(tmp_path: Path, **attributes) -> dg.Definitions:
+    return RawTable(raw_table_declaration(**attributes)).build_defs_at(tmp_path)
 
 
 def materialise(

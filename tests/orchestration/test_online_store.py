@@ -10,7 +10,12 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.declaration import find_problems
-from mlops_assets.features import Feature, FeatureRegistry, FeatureView
+from mlops_assets.features import (
+    Feature,
+    FeatureRegistry,
+    FeatureView,
+    UnknownFeatureError,
+)
 from mlops_assets.features.online import FeatureLookup, LookupPolicy, open_online_store
 from mlops_assets.lake import TableName
 from mlops_assets.orchestration.online_store import (
@@ -128,7 +133,7 @@ def test_it_stores_what_families_read_or_what_is_listed(
     assert keys(definitions(views, [family])) >= {"online/weather", "online/marts__flights"}
     assert "online/unread" not in keys(definitions(views, [family]))
     assert "online/unread" in keys(definitions(views, [family], views=["unread"]))
-    with pytest.raises(ValueError, match=r"views: 'wether' is no feature view; did you mean 'wea"):
+    with pytest.raises(UnknownFeatureError, match="'wether'; did you mean 'weather'"):
         definitions(views, [family], views=["wether"])
 
 

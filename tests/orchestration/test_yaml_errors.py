@@ -4,11 +4,15 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
+from mlops_assets.lake import Lake, TableName
 from mlops_assets.orchestration.defs_files import DeclarationsError, Finding, load_declared
+from mlops_assets.settings import load_settings
 
 PYPROJECT = """
 [tool.dg]
@@ -64,7 +68,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
             (folder / name).mkdir()
             (folder / name / "defs.yaml").write_text(content)
         try:
-            return load_declared(tmp_path)
+            return load_declared(tmp_path, Lake.from_settings(load_settings(home=tmp_path)))
         finally:
             for name in [name for name in sys.modules if name.split(".")[0] == module]:
                 del sys.modules[name]
@@ -256,6 +260,9 @@ def test_everything_that_is_wrong_is_said_at_once(load: Load) -> None:
 
     assert [(Path(f.file).parent.name, f.line, f.problem.keys[-1]) for f in found] == [
         ("family", 6, "assumptions"),
+        ("family", 8, "table"),
+        ("family", 9, "table"),
+        ("family", 11, "view"),
         ("orders", 3, "table"),
         ("orders", 10, "fail_after"),
         ("orders", 11, "shcedule"),
@@ -326,3 +333,96 @@ def test_an_error_that_no_file_explains_keeps_its_traceback(load: Load, tmp_path
     with pytest.raises(Exception, match="a bug") as caught:
         load(DECLARATION)
     assert not isinstance(caught.value, DeclarationsError)
+
+
+PROJECT = Path(__file__).parents[2]
+DELAY = PROJECT / "mlops_assets" / "defs" / "flights" / "delay" / "defs.yaml"
+
+
+def test_all_mistakes_of_all_files_are_told_in_one_go(load: Load) -> None:
+    orders = DECLARATION + (
+        "  load: {mode: daily, column: ordered_on, days: {start: 2013-01-01}}\n  fail_after: soon\n"
+    )
+    family = (
+        FAMILY.replace("[a]", "a")
+        .replace("marts/spine", "raw/order")
+        .replace("{table: marts/facts, column: late,", "{table: raw/orders, column: latee,")
+        .replace("train_end: 2013-09-01", "train_end: 2013-10-01")
+        + "      parameters: {CC: 1}\n"
+        "    - algorithm: catboost\n"
+        "      parameters: {learning_rat: 0.1, thread_count: 2}\n"
+        "      search: {space: {depht: {kind: int, low: 8, high: 5}}}\n"
+        "    - algorithm: net\n"
+        "      parameters: {kk: 4, dropout: 2}\n"
+        "    - algorithm: sklearn.linear_model:LogisticRegresion\n"
+        "    - algorithm: sklearn.preprocessing:StandardScaler\n"
+        "    - {algorithm: 'sklearn.linear_model:Ridge', parameters: {alhpa: 1}}\n"
+        "  primary_metric: rocauc\n"
+        "  gate: {slices: {columns: [carrier]}}\n"
+    )
+    found = findings(load, orders, family=family)
+
+    assert [
+        (Path(f.file).parent.name, f.line, ".".join(map(str, f.problem.keys[1:]))) for f in found
+    ] == [
+        ("family", 6, "assumptions"),
+        ("family", 8, "spine.table"),
+        ("family", 9, "label.column"),
+        ("family", 9, "label.available_at"),
+        ("family", 11, "features.0.view"),
+        ("family", 12, "split.validation_end"),
+        ("family", 15, "candidates.0.parameters.CC"),
+        ("family", 17, "candidates.1.parameters.learning_rat"),
+        ("family", 17, "candidates.1.parameters.thread_count"),
+        ("family", 18, "candidates.1.search.space.depht.low"),
+        ("family", 18, "candidates.1.search.space.depht"),
+        ("family", 20, "candidates.2.parameters.kk"),
+        ("family", 20, "candidates.2.parameters.dropout"),
+        ("family", 21, "candidates.3.algorithm"),
+        ("family", 22, "candidates.4.algorithm"),
+        ("family", 23, "candidates.5.parameters.alhpa"),
+        ("family", 24, "primary_metric"),
+        ("family", 25, "gate.slices.columns.0"),
+        ("orders", 10, "load.column"),
+        ("orders", 11, "fail_after"),
+    ]
+    text = "\n".join(map(str, found))
+    for said in ("learning_rate", "raw/orders", "depth", "LogisticRegression", "alpha", "dropout"):
+        assert said in text
+    assert "did you mean 'sklearn.linear_model" not in text
+    assert "no estimator: it has no method predict" in text
+
+
+def test_a_feature_view_without_available_at_is_told_once_where_it_is_declared(
+    load: Load, tmp_path: Path
+) -> None:
+    copytree(PROJECT / "dbt_project", tmp_path / "dbt_project", ignore=ignore_patterns("target"))
+    for declared in (tmp_path / "dbt_project" / "models").rglob("*.yml"):
+        lines = declared.read_text().splitlines()
+        at = [n for n, line in enumerate(lines) if line.strip() == "available_at: available_at"]
+        if at:
+            break
+    place = next(n for n in range(at[0], 0, -1) if lines[n].strip() == "feature_view:")
+    name = next(
+        lines[n].split()[-1] for n in range(place, 0, -1) if lines[n].strip().startswith("- name:")
+    )
+    del lines[at[0]]
+    declared.write_text("\n".join(lines))
+    [found] = findings(load, first=DELAY.read_text(), second=FAMILY_OF_FLIGHTS)
+
+    assert found.file == declared.relative_to(tmp_path).as_posix()
+    assert found.line == place + 1
+    assert found.problem.text == f"of model {name}: feature_view.available_at is missing."
+
+
+FAMILY_OF_FLIGHTS = DELAY.read_text().replace("name: flight_delay", "name: second_delay", 1)
+
+
+def test_a_table_that_nothing_declares_may_stand_in_the_lake(load: Load, tmp_path: Path) -> None:
+    lake = Lake.from_settings(load_settings(home=tmp_path))
+    lake.create(TableName("marts", "spine"), pa.schema([("order_id", pa.int64())]))
+    found = findings(load, FAMILY)
+    said = {".".join(map(str, f.problem.keys[1:])): f.problem.text for f in found}
+    assert "spine.table" not in said
+    assert "'prediction_time' is no column of marts/spine" in said["spine.prediction_time"]
+    assert "did you mean 'marts/spine'" in said["label.table"]

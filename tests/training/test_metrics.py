@@ -7,6 +7,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from mlops_assets.training.bootstrap import Resampling, estimate, paired_difference
 from mlops_assets.training.metrics import MetricError, Scored
+from mlops_assets.training.metrics.binary import calibration_edges
 from mlops_assets.training.tasks import Binary
 
 TASK = Binary()
@@ -96,6 +97,48 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         found = estimate(METRICS["brier"], rows, Resampling(draws=300, seed=seed))
         hits += found.low <= truth <= found.high
     assert 0.89 <= hits / 200 <= 0.99
+
+
+def boasting(gap: float, seed: int, days: int = 60, a_day: int = 40) -> Scored:
+    """Answers that all lie above the rate of yes by a gap; days differ in their rate."""
+    random = np.random.default_rng(seed)
+    rate = 0.1 + 0.5 * random.beta(1.2, 3, days * a_day)
+    of_day = np.repeat(random.choice([0.85, 1.15], days), a_day)
+    label = (random.random(days * a_day) < rate * of_day).astype(float)
+    return Scored.of(TASK, label, rate + gap, np.repeat(np.arange(days), a_day))
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.01, 0.06])
+def test_the_calibration_errors_interval_holds_its_value_and_the_truth(gap: float):
+    found = [
+        estimate(
+            METRICS["calibration_error"], boasting(gap, seed), Resampling(draws=200, seed=seed)
+        )
+        for seed in range(80)
+    ]
+    assert all(one.low <= one.value <= one.high for one in found)
+    # Near no error the interval is the cautious kind: squares of noise are skewed.
+    assert sum(one.low <= gap <= one.high for one in found) / 80 >= 0.88
+    if gap > 0.05:
+        assert np.mean([one.value for one in found]) == pytest.approx(gap, abs=0.004)
+        assert any(not one.low <= gap <= one.high for one in found)
+
+
+def test_noise_alone_is_no_calibration_error():
+    rows = [boasting(0.0, seed) for seed in range(40)]
+    measured = np.mean([METRICS["calibration_error"].value(one) ** 2 for one in rows])
+    plain = []
+    for one in rows:
+        cell = np.searchsorted(calibration_edges(one.answers), one.answers, side="right")
+        gaps = np.bincount(cell, weights=one.answers - one.label) / np.bincount(cell)
+        plain.append(np.mean(gaps**2))
+    assert measured < 0.25 * np.mean(plain)
+
+
+def test_gaps_of_a_single_day_cannot_be_told_from_noise():
+    rows = Scored.of(TASK, np.array([0.0, 1, 1]), np.array([0.2, 0.7, 0.6]), np.zeros(3))
+    with pytest.raises(MetricError, match="all of one day"):
+        METRICS["calibration_error"].value(rows)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():

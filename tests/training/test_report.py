@@ -15,18 +15,25 @@ from mlops_assets.training.candidate import train_baseline
 from mlops_assets.training.dataset import Part
 from mlops_assets.training.estimators import FitOptions, estimator_class
 from mlops_assets.training.evaluation import choose_threshold, evaluate
+from mlops_assets.training.explaining import Effort, explain_model
+from mlops_assets.training.number_text import number_text
 from mlops_assets.training.report import (
     Comparison,
-    enter,
+    Entrant,
     pictures_as_markdown,
     render_report,
     write_report,
 )
 from mlops_assets.training.training_set import TrainingSet
 
+EFFORT = Effort(
+    shap_rows=200, kept_rows=100, permutation_rows=200, permutation_repeats=2, permuted_features=3,
+    dependence_features=2, dependence_rows=50, dependence_points=5,
+)  # fmt: skip
+
 
 def compare(family: ModelFamily, parts: dict[str, Part], training_set: TrainingSet) -> Comparison:
-    entrants = []
+    entrants, models = [], {}
     resampling = Resampling(draws=200)
     for declared in family.candidates:
         model = estimator_class(declared.algorithm).fit(
@@ -38,9 +45,8 @@ def compare(family: ModelFamily, parts: dict[str, Part], training_set: TrainingS
             name: evaluate(parts[name], answers[name], family, resampling, threshold)
             for name in answers
         }
-        entrants.append(
-            enter(declared.name, declared.algorithm, model, evaluations, parts["test"], seed=1)
-        )
+        entrants.append(Entrant.of(declared.name, declared.algorithm, model, evaluations))
+        models[declared.name] = model
     test = parts["test"]
     answers_of_baseline = train_baseline(family, parts).predict(test.features)
     return Comparison(
@@ -50,6 +56,13 @@ def compare(family: ModelFamily, parts: dict[str, Part], training_set: TrainingS
         chosen="catboost",
         baseline=evaluate(test, answers_of_baseline, family, resampling),
         facts={"git commit": "abc123"},
+        explanation=explain_model(
+            models["catboost"],
+            test,
+            family,
+            next(one.test for one in entrants if one.name == "catboost"),
+            effort=EFFORT,
+        ),
     )
 
 
@@ -116,11 +129,35 @@ def test_the_page_shows_numbers_versions_slices_and_plots(comparison: Comparison
         assert f"{entrant.test.metrics['brier'].low:.3f}" in html
     for expected in ("training/late_flights@0", "features/delays", "abc123", "Made-up flights."):
         assert expected in html
-    assert html.count("<svg") == 6 + 1 + 3  # plots, importances of the best, slices
+    # Plots with a learning curve, slices, explanation, and fairness by slice.
+    assert html.count("<svg") == 6 + 3 + 4 + 3
     assert "carrier = B6" in html
     assert "<code>constant</code> always 1.0 in training" in html
     assert "var(--series-1)" in html
     assert "#050505" not in html
+
+
+def test_the_page_explains_the_chosen_one_and_compares_groups(comparison: Comparison):
+    html = render_report(comparison)
+    found = comparison.explanation
+    assert found is not None
+    for expected in ("Row by row", "Features shuffled", "Partial dependence", "Largest gap"):
+        assert expected in html
+    for one in found.attribution.importance:
+        assert f"<code>{one.feature}</code>" in html
+    assert number_text(found.permuted[0].loss.value) in html
+    for figure in found.fairness.figures:
+        assert figure.title in html
+    for group in {one.group for one in found.fairness.groups}:
+        assert f"= {group}" in html
+    assert "explanations/" in html
+
+
+def test_a_page_without_an_explanation_says_where_it_comes_from(comparison: Comparison):
+    html = render_report(replace(comparison, explanation=None))
+    assert "<code>late_flights/explanation</code>" in html
+    assert "Row by row" not in html
+    assert 'id="fairness"' not in html
 
 
 def test_hostile_names_are_escaped(comparison: Comparison):
@@ -141,7 +178,7 @@ def test_what_cannot_be_computed_is_shown_as_such(comparison: Comparison, parts:
 
 def test_pictures_are_small_pngs_inside_markdown(comparison: Comparison):
     found = pictures_as_markdown(comparison)
-    assert set(found) == {"roc", "precision_recall", "calibration", "importance"}
+    assert set(found) == {"roc", "precision_recall", "calibration"}
     for name, text in found.items():
         head, data = text.split("base64,")
         assert head == f"![{name}](data:image/png;"
@@ -170,7 +207,7 @@ def test_the_page_of_every_task_is_whole_and_shows_its_numbers(
     assert comparison.explanation.of in text
     assert "threshold" not in text.lower()
     drawn = {"multiclass": 6, "regression": 8}[task]
-    assert html.count("<svg") == drawn + 1 + 3  # plots, importances of the best, slices
+    assert html.count("<svg") == drawn + 3 + 4 + 3
     assert "#050505" not in html
 
 
@@ -193,8 +230,8 @@ def test_the_page_of_classes_has_a_line_for_each_and_says_which_is_never_predict
 @pytest.mark.parametrize(
     ("task", "names"),
     [
-        ("multiclass", {"confusion", "roc", "calibration", "importance"}),
-        ("regression", {"predicted_observed", "quantiles", "calibration", "importance"}),
+        ("multiclass", {"confusion", "roc", "calibration"}),
+        ("regression", {"predicted_observed", "quantiles", "calibration"}),
     ],
 )
 def test_every_task_has_its_small_pictures(

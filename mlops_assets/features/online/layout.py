@@ -245,7 +245,9 @@ def to_stored(value: Any, column: StoredColumn, row: int) -> Any:
         moment = _moment(value, kind)
         if moment is not None:
             return moment
-    raise EntityValueError(row, column.name, f"is {value!r}, which is no {kind}")
+    # Whatever was given may be a person's, and an error may end up in a log.
+    said = f"is of type {type(value).__name__}, which is no {kind}"
+    raise EntityValueError(row, column.name, said)
 
 
 def _moment(value: Any, kind: Kind) -> int | None:

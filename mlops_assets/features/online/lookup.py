@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from mlops_assets.features.online.asking import Asked, AsOf, Entities, KeyColumns, Question, ttl_of
+from mlops_assets.features.online.asking import Asked, AsOf, Entities, KeyColumns, ttl_of
 from mlops_assets.features.online.layout import Layout, SpineTable, ViewState, from_stored
 from mlops_assets.features.online.looked_up import (
     ANSWERED,
@@ -103,7 +103,7 @@ class FeatureLookup:
     ) -> None:
         self._store = store
         self._offline = OfflineLookup(lake, spine, selections)
-        self._question = Question(spine, tuple(selections))
+        self._question = self._offline.question
         self._views = tuple(
             _View(each, tuple(f"{each.prefix}{name}" for name in each.features), ttl_of(each))
             for each in selections

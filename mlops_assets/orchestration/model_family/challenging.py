@@ -63,7 +63,7 @@ def documentation(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
         family,
         key_of(family, "explanation"),
         f"What moves the answers of {family.name}'s challenger, over all and row by row, and for "
-        "whom it does how well; as tables in the lake.",
+        "whom it does how well; in the evaluation report and as tables in the lake.",
         deps=[key_of(family, "challenger")],
         kinds={"python", "delta"},
         code_version=hash_of(family, "slices", "features"),
@@ -89,7 +89,11 @@ def documentation(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
         },
     )
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.documenting import describe, explain
+        from mlops_assets.orchestration.model_family.documenting import (
+            add_to_report,
+            describe,
+            explain,
+        )
         from mlops_assets.registry.card import CardIncompleteError
         from mlops_assets.training.explaining import AdditivityError
 
@@ -105,6 +109,7 @@ def documentation(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
                 description=str(error),
             )
             raise dg.Failure(str(error), allow_retries=False) from error
+        report = add_to_report(platform, family, version, explained)
         yield dg.MaterializeResult(
             asset_key=explanation.key,
             metadata={
@@ -113,6 +118,7 @@ def documentation(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
                     {"table": str(written.table), "version": written.version}
                     for written in explained.tables
                 ),
+                **({"report": dg.MetadataValue.path(str(report))} if report else {}),
                 **explained.pictures,
             },
             data_version=dg.DataVersion(str(version)),

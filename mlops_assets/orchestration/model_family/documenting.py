@@ -1,4 +1,4 @@
-"""Explaining a registered version and writing its model card."""
+"""Explaining a registered version: its tables, its chapter of the report, its model card."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 from mlops_assets.features import FeatureRegistry
 from mlops_assets.lake import TableName, TableVersion
 from mlops_assets.orchestration import metadata as asset_metadata
+from mlops_assets.orchestration.model_family.evaluating import (
+    compare_candidates,
+    evaluate_baseline,
+    report_path,
+)
 from mlops_assets.orchestration.model_family.studies import found_search
 from mlops_assets.orchestration.platform import Platform
 from mlops_assets.training.family import ModelFamily
@@ -32,6 +37,8 @@ class Explained:
     ----------
     estimator, parts, evaluations
         The model, the training set it learnt from, and how it does, by part.
+    baseline
+        How the trivial model does on test.
     explanation
         What moves its answers.
     tables
@@ -41,6 +48,7 @@ class Explained:
     estimator: "Estimator"
     parts: "Mapping[str, Part]"
     evaluations: "Mapping[str, Evaluation]"
+    baseline: "Evaluation"
     explanation: "ModelExplanation"
     tables: tuple[TableVersion, ...]
 
@@ -102,7 +110,35 @@ def explain(
         for table in TABLES
         if platform.lake.exists(table.name)
     )
-    return Explained(estimator, parts, evaluations, explanation, tables)
+    return Explained(
+        estimator=estimator,
+        parts=parts,
+        evaluations=evaluations,
+        baseline=evaluate_baseline(platform, family, parts),
+        explanation=explanation,
+        tables=tables,
+    )
+
+
+def add_to_report(
+    platform: Platform, family: ModelFamily, version: "ModelVersion", explained: Explained
+) -> Path | None:
+    """Write the evaluation report again, with the explanation of the candidate that was chosen.
+
+    Returns
+    -------
+    Path or None
+        The report; None where the family has chosen another candidate since, whose evaluation
+        writes a report of its own.
+    """
+    from mlops_assets.training.report import write_report
+
+    comparison, chosen = compare_candidates(platform, family, version.training_set, explained)
+    if chosen.run_id != version.run_id:
+        return None
+    report = write_report(comparison, report_path(platform, family))
+    platform.registry.attach(version.run_id, report)
+    return report
 
 
 def describe(
@@ -121,18 +157,9 @@ def describe(
     """
     from mlops_assets.registry.card import attach_card, build_card, write_card
     from mlops_assets.registry.recipe import Recipe
-    from mlops_assets.training.candidate import resampling_for, train_baseline
-    from mlops_assets.training.evaluation import evaluate
 
     registry, parts = platform.registry, explained.parts
     recipe = Recipe.of_run(registry.client, version.run_id)
-    test = parts["test"]
-    baseline = evaluate(
-        test,
-        train_baseline(family, parts).predict(test.features),
-        family,
-        resampling_for(family, platform.settings.seed),
-    )
     card = build_card(
         registry,
         version,
@@ -141,7 +168,7 @@ def describe(
         selections=select_features(family, views),
         validation=explained.evaluations["validation"],
         test=explained.evaluations["test"],
-        baseline=baseline,
+        baseline=explained.baseline,
         explanation=explained.explanation,
         search=(
             found_search(platform, family, recipe.candidate, parts, recipe.study)

@@ -1,6 +1,7 @@
 """Comparing the candidates that MLflow holds for one training set."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.lake import TableVersion
@@ -10,9 +11,11 @@ from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 from mlops_assets.transform.project import project_at
 
 if TYPE_CHECKING:
+    from mlops_assets.orchestration.model_family.documenting import Explained
     from mlops_assets.registry import LoggedCandidate
     from mlops_assets.training.candidate import Member
     from mlops_assets.training.dataset import Part
+    from mlops_assets.training.evaluation import Evaluation
     from mlops_assets.training.report import Comparison
     from mlops_assets.training.tuning import SearchResult
 
@@ -94,10 +97,37 @@ def members_of(
     }
 
 
+def report_path(platform: Platform, family: ModelFamily) -> Path:
+    """Return where the evaluation report of a family is for people to open."""
+    return platform.settings.home / "reports" / f"{family.name}.html"
+
+
+def evaluate_baseline(
+    platform: Platform, family: ModelFamily, parts: "Mapping[str, Part]"
+) -> "Evaluation":
+    """Say how the trivial model does on test."""
+    from mlops_assets.training.candidate import resampling_for, train_baseline
+    from mlops_assets.training.evaluation import evaluate
+
+    test = parts["test"]
+    answers = train_baseline(family, parts).predict(test.features)
+    return evaluate(test, answers, family, resampling_for(family, platform.settings.seed))
+
+
 def compare_candidates(
-    platform: Platform, family: ModelFamily, training_set: TableVersion
+    platform: Platform,
+    family: ModelFamily,
+    training_set: TableVersion,
+    explained: "Explained | None" = None,
 ) -> "tuple[Comparison, LoggedCandidate]":
     """Put the candidates side by side as their runs say they do, and choose one on validation.
+
+    Parameters
+    ----------
+    platform, family, training_set
+        Where, whose, and on what.
+    explained
+        What was found out about the chosen one since; nothing that it knows is computed again.
 
     Returns
     -------
@@ -106,10 +136,9 @@ def compare_candidates(
     """
     from mlops_assets.registry import collect_provenance
     from mlops_assets.registry.evaluations import evaluations_of
-    from mlops_assets.training.candidate import resampling_for, train_baseline
     from mlops_assets.training.dataset import load_parts
-    from mlops_assets.training.evaluation import choose_challenger, evaluate
-    from mlops_assets.training.report import Comparison, enter
+    from mlops_assets.training.evaluation import choose_challenger
+    from mlops_assets.training.report import Comparison, Entrant
     from mlops_assets.training.training_set import published_training_set
 
     settings, registry = platform.settings, platform.registry
@@ -120,25 +149,12 @@ def compare_candidates(
     chosen = choose_challenger(
         family, {name: found["validation"] for name, found in evaluations.items()}
     )
-    parts = load_parts(platform.lake, training_set, family)
-    resampling = resampling_for(family, settings.seed)
+    parts = explained.parts if explained else load_parts(platform.lake, training_set, family)
+    baseline = explained.baseline if explained else evaluate_baseline(platform, family, parts)
     entrants = [
-        enter(
-            name,
-            run.algorithm,
-            registry.load(run),
-            evaluations[name],
-            parts["test"] if name == chosen else None,
-            seed=resampling.seed,
-        )
+        Entrant.of(name, run.algorithm, registry.load(run), evaluations[name])
         for name, run in logged.items()
     ]
-    baseline = evaluate(
-        parts["test"],
-        train_baseline(family, parts).predict(parts["test"].features),
-        family,
-        resampling,
-    )
     provenance = collect_provenance(
         settings.project_root, project_at(settings.dbt_project_dir).manifest_path
     )
@@ -153,9 +169,10 @@ def compare_candidates(
             "lockfile": provenance.lockfile_sha256,
             "dbt manifest": provenance.dbt_manifest_sha256,
             "MLflow run": logged[chosen].run_id,
-            "seed": str(resampling.seed),
+            "seed": str(baseline.resampling.seed),
         },
         searches=_searches(platform, family, parts, logged),
+        explanation=explained.explanation if explained else None,
     )
     return comparison, logged[chosen]
 

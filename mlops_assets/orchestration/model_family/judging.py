@@ -25,7 +25,8 @@ def evaluation(family: ModelFamily) -> dg.AssetsDefinition:
         family,
         key_of(family, "evaluation"),
         f"The candidates of {family.name} side by side on untouched rows: metrics with intervals, "
-        "slices, curves, importances; one HTML report that works offline.",
+        "slices, curves, searches; one HTML report that works offline, to which the explanation "
+        "adds its chapters.",
         deps=[
             training_set_key(family),
             *(key_of(family, candidate.name) for candidate in family.candidates),
@@ -37,14 +38,16 @@ def evaluation(family: ModelFamily) -> dg.AssetsDefinition:
 
     @family_step(family, [spec], {spec.key: {"beats_baseline": (says, False)}})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.evaluating import compare_candidates
+        from mlops_assets.orchestration.model_family.evaluating import (
+            compare_candidates,
+            report_path,
+        )
         from mlops_assets.training.report import pictures_as_markdown, write_report
 
         platform = platform_of(context)
         training_set = newest_training_set(platform, family)
         comparison, chosen = compare_candidates(platform, family, training_set)
-        report = platform.settings.home / "reports" / f"{family.name}.html"
-        write_report(comparison, report)
+        report = write_report(comparison, report_path(platform, family))
         platform.registry.attach(chosen.run_id, report)
         best = comparison.best.test
         metric = best.task.metric(family.primary_metric)

@@ -18,6 +18,7 @@ from mlops_assets.registry.card.content import (
     SearchSummary,
     Step,
 )
+from mlops_assets.training.number_text import interval_text, measured_text, number_text
 
 NONE = "–"
 
@@ -158,27 +159,16 @@ def sections(card: ModelCard) -> tuple[Section, ...]:
     )
 
 
-def shown(value: float, like: float | None = None) -> str:
-    """Return a number with the digits that its size, or another's, calls for."""
-    size = abs(value if like is None else like)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    digits = 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.01 else 4
-    return f"{value:z.{digits}f}"
-
-
 def interval(found: Measured) -> str:
     """Return the ends of an interval, with the digits of its value; empty where there is none."""
     if found.value is None or found.low is None or found.high is None:
         return ""
-    like = max(abs(found.value), abs(found.low), abs(found.high))
-    return f"{shown(found.low, like)} to {shown(found.high, like)}"
+    return interval_text(found.low, found.high, found.value)
 
 
 def number(found: Measured) -> str:
     """Return the value of a measured number; it must have one."""
-    ends = [abs(end) for end in (found.value, found.low, found.high) if end is not None]
-    return NONE if found.value is None else shown(found.value, max(ends))
+    return NONE if found.value is None else measured_text(found.value, found.low, found.high)
 
 
 def moment(at: datetime) -> str:
@@ -418,7 +408,7 @@ def _search(search: SearchSummary | None) -> tuple[Block, ...]:
         Facts(
             (
                 ("Optimised on validation", search.metric),
-                ("Best value", shown(search.best_value)),
+                ("Best value", number_text(search.best_value)),
                 ("Trials", f"{search.trials} ({ended})"),
             )
         ),

@@ -1,18 +1,14 @@
 """How a model does: metrics, slices, fairness, calibration, threshold, what moves its answers."""
 
 from mlops_assets.registry.card import content as it
-from mlops_assets.registry.card.drawing import (
-    calibration_pictures,
-    explanation_pictures,
-    fairness_pictures,
-    slice_pictures,
-)
+from mlops_assets.registry.card.drawing import calibration_pictures, drawn
 from mlops_assets.registry.card.wording import facts
 from mlops_assets.training.bootstrap import Estimate, Resampling
 from mlops_assets.training.evaluation import SMALL_SLICE, Evaluation
 from mlops_assets.training.explaining import CLEAR_DIRECTION, TABLES, ModelExplanation
+from mlops_assets.training.explaining.plots import explanation_plots, fairness_plots
 from mlops_assets.training.family import ModelFamily
-from mlops_assets.training.metrics import Metric
+from mlops_assets.training.pictures import slice_plots
 from mlops_assets.training.tasks import Binary, Multiclass, Task
 
 SHOWN_FEATURES = 25
@@ -41,19 +37,13 @@ def metric_lines(
             title=metric.title,
             primary=name == family.primary_metric,
             headline=name == family.primary_metric or name in task.headline,
-            better=_better(metric),
+            better=metric.better,
             validation=it.Measured.of(validation.metrics[name]),
             test=it.Measured.of(test.metrics[name]),
             baseline=None if baseline is None else it.Measured.of(baseline.metrics[name]),
         )
         for name, metric in task.metrics.items()
     )
-
-
-def _better(metric: Metric) -> str:
-    if metric.greater_is_better is None:
-        return f"near {metric.ideal:g}"
-    return "higher" if metric.greater_is_better else "lower"
 
 
 def _is_calibration(name: str) -> bool:
@@ -90,6 +80,7 @@ def calibration_of(
 def slices_of(family: ModelFamily, task: Task, test: Evaluation) -> it.Slices:
     """Say how the model does on each slice."""
     names = tuple(test.slices[0].metrics) if test.slices else ()
+    primary = task.metric(family.primary_metric)
     return it.Slices(
         metrics=tuple(task.metrics[name].title for name in names),
         lines=tuple(
@@ -102,7 +93,9 @@ def slices_of(family: ModelFamily, task: Task, test: Evaluation) -> it.Slices:
             )
             for found in test.slices
         ),
-        pictures=slice_pictures(test, task.metric(family.primary_metric)),
+        pictures=drawn(
+            slice_plots(test.slices, primary.name, test.metrics[primary.name], primary.title)
+        ),
         small=SMALL_SLICE,
     )
 
@@ -141,7 +134,7 @@ def fairness_of(explanation: ModelExplanation) -> it.FairnessSection:
             )
             for gap in found.gaps
         ),
-        pictures=fairness_pictures(found),
+        pictures=drawn(fairness_plots(found)),
     )
 
 
@@ -211,7 +204,7 @@ def explanations_of(found: ModelExplanation) -> it.Explanations:
             )
             for one in found.permuted_views
         ),
-        pictures=explanation_pictures(found),
+        pictures=drawn(explanation_plots(found)),
         tables=tuple(str(table.name) for table in TABLES),
     )
 

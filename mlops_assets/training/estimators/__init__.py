@@ -19,6 +19,8 @@ from mlops_assets.training.estimators.protocol import (
 )
 
 __all__ = [
+    "METHODS",
+    "SKLEARN_METHODS",
     "Estimator",
     "EstimatorError",
     "Explanation",
@@ -37,8 +39,11 @@ _SHORT_NAMES = {
     "ensemble": "mlops_assets.training.estimators.ensemble:Ensemble",
     "baseline": "mlops_assets.training.estimators.baseline:Baseline",
 }
-_METHODS = ("fit", "refit", "predict", "explain", "save", "load")
-_SKLEARN_METHODS = ("fit", "predict", "get_params")
+METHODS = ("fit", "refit", "predict", "explain", "save", "load")
+"""What a class needs to be an estimator of this platform."""
+
+SKLEARN_METHODS = ("fit", "predict", "get_params")
+"""What a class needs to be taken as a scikit-learn model."""
 
 
 def estimator_class(algorithm: str) -> type[Estimator]:
@@ -57,13 +62,13 @@ def estimator_class(algorithm: str) -> type[Estimator]:
     """
     path = _SHORT_NAMES.get(algorithm, algorithm)
     found = _imported(algorithm, path)
-    if lacking := [name for name in _METHODS if not callable(getattr(found, name, None))]:
+    if lacking := [name for name in METHODS if not callable(getattr(found, name, None))]:
         # An estimator of this platform has no get_params, so the two cannot be mistaken.
-        if not all(callable(getattr(found, name, None)) for name in _SKLEARN_METHODS):
+        if not all(callable(getattr(found, name, None)) for name in SKLEARN_METHODS):
             raise EstimatorError(
                 f"algorithm {algorithm!r}: {found!r} is no estimator: it lacks "
                 f"{', '.join(lacking)} of this platform's protocol, and scikit-learn's "
-                f"{', '.join(_SKLEARN_METHODS)} too"
+                f"{', '.join(SKLEARN_METHODS)} too"
             )
         from mlops_assets.training.estimators.sklearn_model import sklearn_model
 

@@ -41,14 +41,17 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Used where the declaration says nothing; everything else is CatBoost's own default."""
 
-_DECIDED_HERE = frozenset(
+DECIDED_HERE = frozenset(
     {
         "loss_function", "random_seed", "random_state", "thread_count", "cat_features",
         "allow_writing_files", "use_best_model", "verbose", "logging_level", "silent",
     }
 )  # fmt: skip
+"""Parameters that the platform sets."""
+
 _STOPPING = frozenset({"early_stopping_rounds", "od_type", "od_wait", "od_pval"})
-_OTHER_NAMES = frozenset({"num_boost_round", "n_estimators", "num_trees"})
+OTHER_NAMES = frozenset({"num_boost_round", "n_estimators", "num_trees"})
+"""Other names of `iterations`, of which the platform takes one."""
 
 
 class _Report:
@@ -82,11 +85,11 @@ class CatBoost:
         cls, train: Part, validation: Part, parameters: Mapping[str, Any], options: FitOptions
     ) -> Self:
         """Boost until the validation loss has not improved for `early_stopping_rounds` trees."""
-        if taken := sorted(_DECIDED_HERE & set(parameters)):
+        if taken := sorted(DECIDED_HERE & set(parameters)):
             raise EstimatorError(
                 f"catboost parameters {taken} are set by the platform; remove them"
             )
-        if aliases := sorted(_OTHER_NAMES & set(parameters)):
+        if aliases := sorted(OTHER_NAMES & set(parameters)):
             raise EstimatorError(f"catboost: name the number of trees 'iterations', not {aliases}")
         chosen = {**DEFAULTS, **parameters}
         model = _learn(train, chosen, options, validation=validation)
@@ -145,7 +148,8 @@ class CatBoost:
 
         texts = np.empty((len(numbers), len(categories)), object)
         for place, values in enumerate(categories):
-            texts[:, place] = [value.encode() for value in values]
+            encoded = {value: value.encode() for value in set(values)}
+            texts[:, place] = [*map(encoded.__getitem__, values)]
         # Numbers come before categories here; CatBoost finds its features by their names.
         data = FeaturesData(
             num_feature_data=np.ascontiguousarray(numbers) if self.schema.numeric else None,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, softmax
 
 from mlops_assets.features.errors import nearest
 from mlops_assets.training.dataset import FeatureSchema, Part
@@ -166,6 +165,8 @@ class Ensemble:
         Among several classes members may predict different ones; there the pool itself is explained
         by sampled SHAP values, see `mlops_assets.training.estimators.permutation_shap`.
         """
+        from scipy.special import logit
+
         raw = self._raw(features)
         if isinstance(self.task, Multiclass):
             return self._explain_classes(features, raw)
@@ -268,6 +269,8 @@ def _chosen_members(
 
 def _pooled(task: Task, answers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bring answers to the scale on which they are averaged, shape (rows, outputs)."""
+    from scipy.special import logit
+
     if isinstance(task, Regression):
         return task.table(answers)
     if isinstance(task, Multiclass):
@@ -279,6 +282,8 @@ def _pooled(task: Task, answers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _answers(task: Task, raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bring pooled outputs back to answers."""
+    from scipy.special import expit, softmax
+
     found: NDArray[np.float64] = raw
     if isinstance(task, Multiclass):
         found = softmax(raw, axis=1)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from mlops_assets.features.errors import nearest
 from mlops_assets.training.dataset import FeatureSchema, Part
@@ -47,7 +46,9 @@ DEFAULTS: Mapping[str, Any] = {
 categories, and types outside scikit-learn that a saved model may hold. All others are the class's
 own."""
 
-_DECIDED_HERE = frozenset({"random_state", "n_jobs"})
+DECIDED_HERE = frozenset({"random_state", "n_jobs"})
+"""Parameters that the platform sets."""
+
 _TRUSTED = frozenset({"numpy.dtype", "functools.partial"})  # neither runs code when it is loaded
 _BACKGROUND_ROWS = 8  # training rows that explanations are counted from
 _SURE = 1e-6  # a probability nearer to 0 or 1 counts as this near where log-odds are needed
@@ -135,6 +136,8 @@ class SklearnModel:
 
     def _score(self, answers: NDArray[np.float64], wanted: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the raw output of answers; of classes, that of the wanted one."""
+        from scipy.special import logit
+
         if isinstance(self.task, Regression):
             return self.task.point(answers)
         if isinstance(self.task, Multiclass):
@@ -242,7 +245,7 @@ def _model(path: str, chosen: Mapping[str, Any], options: FitOptions) -> Any:
     module, _, name = path.partition(":")
     kind = getattr(import_module(module), name)
     own = _own(chosen)
-    if taken := sorted(_DECIDED_HERE & set(own)):
+    if taken := sorted(DECIDED_HERE & set(own)):
         raise EstimatorError(f"{path}: parameters {taken} are set by the platform; remove them")
     takes = inspect.signature(kind).parameters
     anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values())

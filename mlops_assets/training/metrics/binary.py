@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_assets.training.metrics.gaps import root_mean_square_gap
 from mlops_assets.training.metrics.scored import (
     Floats,
     Metric,
@@ -141,19 +142,21 @@ def calibration_edges(probability: Floats, bins: int = CALIBRATION_BINS) -> Floa
 
 
 def calibration_error(rows: Scored) -> Weighted:
-    """Reduce the expected calibration error: gaps of answer to outcome in equally filled bins.
+    """Reduce the calibration error: the root mean square gap of answer to outcome in bins.
 
-    Naeini, Cooper & Hauskrecht 2015, AAAI. The bins are those of all rows and stay the same in
-    every draw.
+    Equally filled bins, those of all rows in every draw. The root of the mean square (Nguyen &
+    O'Connor 2015, EMNLP) and not the mean of absolute gaps (Naeini, Cooper & Hauskrecht 2015,
+    AAAI), because noise can be taken off a square; see `root_mean_square_gap`.
     """
     edges = calibration_edges(rows.answers)
-    cell = np.searchsorted(edges, rows.answers, side="right") * rows.blocks + rows.block
-    shape = (len(edges) + 1, rows.blocks)
-    gap = np.bincount(
-        cell, weights=rows.answers - rows.label, minlength=shape[0] * shape[1]
-    ).reshape(shape)
-    count = rows.per_block(np.ones_like(rows.label))
-    return lambda weights: ratio(np.abs(weights @ gap.T).sum(axis=1), weights @ count)
+    bins = len(edges) + 1
+    cell = rows.block * bins + np.searchsorted(edges, rows.answers, side="right")
+    shape = (rows.blocks, bins)
+    gap, count = (
+        np.bincount(cell, weights=values, minlength=shape[0] * bins).reshape(shape).astype(float)
+        for values in (rows.answers - rows.label, np.ones_like(rows.label))
+    )
+    return root_mean_square_gap(gap, count)
 
 
 def _calibration_line(coefficient: int) -> Callable[[Scored], Weighted]:

@@ -73,7 +73,7 @@ def _row_brier(rows: Scored) -> Floats:
 def _top_calibration_error(rows: Scored) -> Weighted:
     """Reduce the gap between how sure the predicted class is called and how often it is right.
 
-    Guo, Pleiss, Sun & Weinberger 2017, ICML.
+    Of the predicted class, as Guo, Pleiss, Sun & Weinberger 2017 (ICML) look at it.
     """
     return binary.calibration_error(top_answer(rows))
 

@@ -149,6 +149,13 @@ class Metric:
             raise MetricError(f"{self.name} has no direction, so nothing can be ranked by it")
         return 1.0 if self.greater_is_better else -1.0
 
+    @property
+    def better(self) -> str:
+        """Which values are better, in a word or two."""
+        if self.greater_is_better is None:
+            return f"near {self.ideal:g}"
+        return "higher" if self.greater_is_better else "lower"
+
     def value(self, rows: Scored) -> float:
         """Measure it on all rows, without an interval.
 

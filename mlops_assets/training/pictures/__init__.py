@@ -10,7 +10,7 @@ from mlops_assets.training.curves import BinaryCurves, MulticlassCurves
 from mlops_assets.training.evaluation import Evaluation
 from mlops_assets.training.pictures import binary, multiclass, regression
 from mlops_assets.training.pictures.canvas import LIGHT, Draw, Palette, Plot, png, svg
-from mlops_assets.training.pictures.shared import forest, importance, learning_curve
+from mlops_assets.training.pictures.shared import learning_curves, slice_plots
 
 __all__ = [
     "LIGHT",
@@ -18,11 +18,10 @@ __all__ = [
     "Palette",
     "Plot",
     "calibration",
-    "forest",
-    "importance",
-    "learning_curve",
+    "learning_curves",
     "plots",
     "png",
+    "slice_plots",
     "svg",
 ]
 

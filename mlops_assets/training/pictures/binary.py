@@ -64,7 +64,7 @@ def roc(evaluations: Mapping[str, Evaluation]) -> Draw:
             )
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        axes.legend(loc="lower right", title="area under the curve", title_fontsize=8)
+        axes.legend(loc="lower right", title="ROC AUC", title_fontsize=8)
 
     return draw
 
@@ -91,7 +91,7 @@ def precision_recall(evaluations: Mapping[str, Evaluation]) -> Draw:
                 label=f"{name}  {short(found.metrics['average_precision'])}",
             )
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        axes.legend(loc="upper right", title="average precision", title_fontsize=8)
+        axes.legend(loc="upper right", title="Average precision", title_fontsize=8)
 
     return draw
 
@@ -143,7 +143,7 @@ def errors_by_hour(curves: BinaryCurves) -> Draw:
                   **dot(palette.series[0], palette))  # fmt: skip
         axes.plot(
             curves.hour, curves.hour_log_loss, color=palette.muted, linewidth=1.2,
-            linestyle=(0, (4, 3)), label="log loss",
+            linestyle=(0, (4, 3)), label="Log loss",
         )  # fmt: skip
         axes.set(ylim=(0, None))
         hours_axis(axes, curves.hour)

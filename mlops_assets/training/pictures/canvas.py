@@ -61,6 +61,8 @@ LIGHT = Palette(
 
 Draw = Callable[["Axes", Palette], None]
 
+_WIDTH, _WIDE = 5.2, 9.6  # inches
+
 DASHES: Any = (0, (4, 4))
 """Line style of what is compared with: a diagonal, a base rate, a nominal level."""
 
@@ -81,6 +83,8 @@ class Plot:
         Whether it is worth a place where there is room for a few.
     height
         In inches, for the page.
+    wide
+        Whether it needs the page's whole width.
     """
 
     name: str
@@ -89,6 +93,11 @@ class Plot:
     draw: Draw
     small: bool = False
     height: float = 3.6
+    wide: bool = False
+
+    def svg(self) -> str:
+        """Draw it for a page, as `svg` does."""
+        return svg(self.draw, width=_WIDE if self.wide else _WIDTH, height=self.height)
 
 
 def colored(palette: Palette, names: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
@@ -98,7 +107,7 @@ def colored(palette: Palette, names: Iterable[str]) -> Iterator[tuple[str, Any, 
         yield color, style, name
 
 
-def svg(draw: Draw, width: float = 5.2, height: float = 3.6) -> str:
+def svg(draw: Draw, width: float = _WIDTH, height: float = 3.6) -> str:
     """Draw into an SVG element whose colours are the page's CSS variables.
 
     Parameters
@@ -158,6 +167,7 @@ def _figure(draw: Draw, palette: Palette, width: float, height: float) -> "Figur
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
+        "axes.formatter.useoffset": False,
         "grid.color": palette.grid,
         "grid.linewidth": 0.7,
         "xtick.color": palette.grid,

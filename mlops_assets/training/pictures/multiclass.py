@@ -101,7 +101,7 @@ def roc(curves: MulticlassCurves, names: Sequence[str]) -> Draw:
                       label=f"{_cut(names[int(name)])}  {area:.3f}")  # fmt: skip
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        axes.legend(loc="lower right", title="area under the curve", title_fontsize=8,
+        axes.legend(loc="lower right", title="ROC AUC", title_fontsize=8,
                     ncols=1 if len(shown) <= 6 else 2)  # fmt: skip
 
     return draw

@@ -52,7 +52,7 @@ def plots(evaluations: Mapping[str, Evaluation], best: str) -> tuple[Plot, ...]:
         shown += [
             Plot(
                 "residuals_by_hour", "Residuals by hour",
-                f"{best}: the line is the median, the bands hold 50 % and 80 % of the rows.",
+                f"{best}: the line is the median, the bands hold 50% and 80% of the rows.",
                 residuals_by_hour(curves),
             ),
             Plot(
@@ -66,7 +66,7 @@ def plots(evaluations: Mapping[str, Evaluation], best: str) -> tuple[Plot, ...]:
                 Plot(
                     "coverage_by_hour",
                     "Coverage by hour",
-                    f"Share of labels in the interval, which promises {100 * nominal:.4g} %.",
+                    f"Share of labels in the interval, which promises {100 * nominal:.4g}%.",
                     coverage_by_hour(evaluations, float(nominal)),
                 )
             )
@@ -160,7 +160,7 @@ def pinball_by_hour(evaluations: Mapping[str, Evaluation]) -> Draw:
             axes.plot(curves.hour, curves.hour_pinball, linestyle=style, label=label,
                       **dot(color, palette))  # fmt: skip
         top = max(float(curves.hour_pinball.max()) for _, curves in models.values())
-        axes.set(ylim=(0, 1.35 * top), ylabel="pinball loss")  # the legend has its own room
+        axes.set(ylim=(0, 1.35 * top), ylabel="Pinball loss")  # the legend has its own room
         hours_axis(axes, next(iter(models.values()))[1].hour)
         axes.legend(loc="upper left", title="over the whole day", title_fontsize=8)
 

@@ -1,4 +1,4 @@
-"""Pictures that every task has: calibration lines, importances, learning curves, slices."""
+"""Pictures that every task has: calibration lines, learning curves, slices."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,10 +10,14 @@ from mlops_assets.training.curves import Curves
 from mlops_assets.training.estimators import LearningCurve
 from mlops_assets.training.evaluation import Evaluation, SliceResult
 from mlops_assets.training.metrics import Floats
-from mlops_assets.training.pictures.canvas import DASHES, Draw, Palette, colored
+from mlops_assets.training.number_text import number_text
+from mlops_assets.training.pictures.canvas import DASHES, Draw, Palette, Plot, colored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_FEW_ITERATIONS = 30  # up to which each iteration is a point of its own
+_STEEP = 3
 
 _Kind = TypeVar("_Kind", bound=Curves)
 
@@ -40,7 +44,7 @@ def curves_of_kind(
 
 def short(found: Estimate) -> str:
     """Return a value for a legend."""
-    return "n/a" if found.value is None else f"{found.value:.3f}"
+    return "n/a" if found.value is None else number_text(found.value)
 
 
 def dot(color: str, palette: Palette, size: float = 4.5) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def calibration_lines(
         start = low - margin if low else 0.0
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set(xlim=(start, high + margin), ylim=(start, high + margin))
-        axes.legend(loc="upper left", title="calibration error", title_fontsize=8)
+        axes.legend(loc="upper left", title="Calibration error", title_fontsize=8)
 
     return draw
 
@@ -92,33 +96,8 @@ def hours_axis(axes: "Axes", hour: Floats) -> None:
     axes.set(xlabel="hour of day", xlim=(hour.min() - 0.7, hour.max() + 0.7))
 
 
-def importance(values: Mapping[str, float], top: int = 20, *, of: str = "log-odds of yes") -> Draw:
-    """Draw the largest mean absolute SHAP values.
-
-    Parameters
-    ----------
-    values
-        By feature, largest first.
-    top
-        How many to show.
-    of
-        What they add up to, as the explanation says it.
-    """
-
-    def draw(axes: "Axes", palette: Palette) -> None:
-        shown = list(values.items())[:top][::-1]
-        axes.barh([name for name, _ in shown], [value for _, value in shown],
-                  color=palette.series[0], height=0.62)  # fmt: skip
-        axes.set(xlabel=f"mean |SHAP value| ({of})")
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", labelcolor=palette.ink, length=0)
-        axes.margins(y=0.01)
-
-    return draw
-
-
-def learning_curve(curves: Mapping[str, LearningCurve], loss: str = "log loss") -> Draw | None:
-    """Draw the loss over the iterations of each iterative model; None where there is none.
+def learning_curves(curves: Mapping[str, LearningCurve], loss: str = "Log loss") -> list[Plot]:
+    """Return a picture for each iterative model, as a few epochs and many trees share no axis.
 
     Parameters
     ----------
@@ -127,33 +106,84 @@ def learning_curve(curves: Mapping[str, LearningCurve], loss: str = "log loss") 
     loss
         Its name, for people.
     """
-    iterative = {name: curve for name, curve in curves.items() if curve.train}
-    if not iterative:
-        return None
+    return [
+        Plot(
+            f"learning_{name}",
+            f"Learning curve of {name}",
+            _kept(curve),
+            learning_curve(curve, loss),
+            height=2.8,
+        )
+        for name, curve in curves.items()
+        if curve.train
+    ]
+
+
+def _kept(curve: LearningCurve) -> str:
+    best = curve.best_iteration
+    if best is None:
+        return "Every iteration was kept."
+    return f"Validation was best after {best + 1} of {len(curve.validation)} iterations; kept."
+
+
+def learning_curve(curve: LearningCurve, loss: str) -> Draw:
+    """Draw the loss of an iterative model after each iteration, the first being 1."""
+    from matplotlib.ticker import MaxNLocator
 
     def draw(axes: "Axes", palette: Palette) -> None:
-        for color, _, name in colored(palette, iterative):
-            curve = iterative[name]
-            axes.plot(*_thin(curve.train), color=color, linewidth=1.1, linestyle=(0, (3, 2)),
-                      label=f"{name}, train")  # fmt: skip
-            axes.plot(*_thin(curve.validation), color=color, label=f"{name}, validation")
-            best = curve.best_iteration
-            if best is not None:
-                axes.plot([best], [curve.validation[best]], "o", color=color, markersize=7,
-                          markeredgecolor=palette.surface)  # fmt: skip
-                axes.annotate(
-                    f"kept: {best + 1} iterations", (best, curve.validation[best]), (0, 9),
-                    textcoords="offset points", ha="center", fontsize=8,
-                )  # fmt: skip
-        # The first few iterations fall so steeply that they would flatten the rest.
-        later = [v for c in iterative.values() for v in c.train[3:] + c.validation[3:]]
-        if later:
-            low, high = min(later), max(later)
-            axes.set_ylim(low - 0.08 * (high - low), high + 0.05 * (high - low))
-        axes.set(xlabel="iteration", ylabel=loss)
+        few = len(curve.train) <= _FEW_ITERATIONS
+        marker: dict[str, Any] = {"marker": "o", "markersize": 3} if few else {}
+        for values, color, label in (
+            (curve.train, palette.no, "train"),
+            (curve.validation, palette.series[0], "validation"),
+        ):
+            iterations, shown = _thin(values)
+            axes.plot(iterations, shown, color=color, label=label, **marker)
+        if curve.best_iteration is not None:
+            axes.plot(
+                [curve.best_iteration + 1], [curve.validation[curve.best_iteration]], "o",
+                color=palette.yes, markersize=7, markeredgecolor=palette.surface, label="kept",
+            )  # fmt: skip
+        # The first of many iterations fall so steeply that they would flatten the rest.
+        skipped = 0 if few else _STEEP
+        later = [*curve.train[skipped:], *curve.validation[skipped:]]
+        low, high = min(later), max(later)
+        margin = 0.07 * (high - low) or 0.01 * abs(high) or 1.0
+        axes.set(xlabel="iteration", ylabel=loss, ylim=(low - margin, high + margin))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper right")
 
     return draw
+
+
+def slice_plots(
+    slices: Sequence[SliceResult], metric: str, overall: Estimate, title: str
+) -> list[Plot]:
+    """Return a picture of a metric for each column of slices that has a value somewhere.
+
+    Parameters
+    ----------
+    slices
+        Of all columns.
+    metric, title
+        Name of the metric, and its name for people.
+    overall
+        The metric over all rows.
+    """
+    shown = []
+    for column in dict.fromkeys(found.column for found in slices):
+        chosen = [found for found in slices if found.column == column]
+        if any(found.metrics[metric].value is not None for found in chosen):
+            shown.append(
+                Plot(
+                    column,
+                    column,
+                    "Beside each slice its rows; the dashed line is the value over all.",
+                    forest(chosen, metric, overall, title),
+                    height=max(1.3, 0.6 + 0.235 * len(chosen)),
+                )
+            )
+    return shown
 
 
 def forest(slices: Sequence[SliceResult], metric: str, overall: Estimate, title: str) -> Draw:
@@ -180,5 +210,6 @@ def forest(slices: Sequence[SliceResult], metric: str, overall: Estimate, title:
 
 
 def _thin(values: Sequence[float], points: int = 300) -> tuple[list[int], list[float]]:
+    """Return some of the values with their iterations, counted from 1."""
     chosen: Any = np.unique(np.linspace(0, len(values) - 1, min(points, len(values))).astype(int))
-    return chosen.tolist(), [values[i] for i in chosen]
+    return (chosen + 1).tolist(), [values[i] for i in chosen]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MANY_AXES = 10
+_LEAST_REACH = 0.002  # of the best value: less is no difference that a picture should magnify
 
 
 def search_plots(found: SearchResult) -> tuple[Plot, ...]:
@@ -279,7 +280,7 @@ def _limits(found: SearchResult) -> tuple[float, float]:
     values = [_value(trial) for trial in _complete(found)]
     worst_first = np.sort(values)[:: 1 if found.greater_is_better else -1]
     best, middle = float(worst_first[-1]), float(np.median(values))
-    reach = 4 * abs(middle - best) or 0.01 * abs(best) or 1.0
+    reach = max(4 * abs(middle - best), _LEAST_REACH * abs(best)) or 1.0
     worst = float(worst_first[0])
     if found.greater_is_better:
         return max(worst, best - reach), best

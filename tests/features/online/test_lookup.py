@@ -319,10 +319,10 @@ def test_a_prediction_that_is_still_to_come_is_made_with_what_is_known_now(
 @pytest.mark.parametrize(
     ("entity", "said"),
     [
-        ({**FLIGHT, "number": "eleven"}, "entity 1: number is 'eleven', which is no integer"),
-        ({**FLIGHT, "number": True}, "entity 1: number is True, which is no integer"),
-        ({**FLIGHT, "origin": 3}, "entity 1: origin is 3, which is no text"),
-        ({"flight_id": 7}, "entity 0: flight_id is 7, which is no text"),
+        ({**FLIGHT, "number": "eleven"}, "entity 1: number is of type str, which is no integer"),
+        ({**FLIGHT, "number": True}, "entity 1: number is of type bool, which is no integer"),
+        ({**FLIGHT, "origin": 3}, "entity 1: origin is of type int, which is no text"),
+        ({"flight_id": 7}, "entity 0: flight_id is of type int, which is no text"),
         ({"carier": "AA"}, "entity 1: flight_id is missing"),
         ({"carrier": "AA", "number": 11}, "entity 1: origin is missing"),
     ],
