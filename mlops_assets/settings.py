@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         default=Path("dagster"),
         description="Dagster's instance folder; a relative path counts from HOME.",
     )
+    ui_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Where people reach Dagster's UI; alerts link to it. Default: no links.",
+        examples=["https://dagster.example.com"],
+    )
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?(KiB|MiB|GiB|TiB|KB|MB|GB|TB)$")] = (
         Field(
             default="4GiB",

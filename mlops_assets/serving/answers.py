@@ -118,7 +118,8 @@ class Answer:
 
     def _columns(self) -> dict[str, list[Any]]:
         """Return one list a column, the same for every form."""
-        ids = [f"{self.request_id}-{row}" for row in range(len(self.answers))]
+        prefix = f"{self.request_id}-"
+        ids = [prefix + row for row in _row_numbers(len(self.answers))]
         task = self.model.estimator.task
         if isinstance(task, Binary):
             columns: dict[str, list[Any]] = {"id": ids, "probability": self.answers.tolist()}
@@ -165,6 +166,12 @@ class Answer:
         for name, column in zip(schema.categorical, self.inputs.categories, strict=True):
             values[name] = column[row]
         return values
+
+
+@lru_cache(maxsize=16)
+def _row_numbers(rows: int) -> tuple[str, ...]:
+    """Return the numbers of so many rows as texts."""
+    return tuple(map(str, range(rows)))
 
 
 @lru_cache(maxsize=64)

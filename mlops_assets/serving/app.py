@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +29,7 @@ from mlops_assets.serving.metrics import ServerMetrics
 from mlops_assets.serving.openapi import openapi_document
 from mlops_assets.serving.predicting import Predictor, Request
 from mlops_assets.serving.security.guard import (
+    ANSWERING,
     App,
     Connection,
     Guard,
@@ -55,6 +56,7 @@ _PAGE_FILES = {
     "/static/page.js": "page.js",
     "/static/page.css": "page.css",
 }
+_MODELS, _PREDICT = "/models/", "/predict"
 PUBLIC = ("/health", "/ready", *_PAGE_FILES)
 """What needs no token: it tells nothing but that the server is there."""
 
@@ -96,7 +98,6 @@ class ModelServer:
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            # First, because it is asked most.
             Route("/models/{family}/predict", _Plain(self.predict), methods=["POST"]),
             Route("/health", self.health),
             Route("/ready", self.ready),
@@ -171,6 +172,7 @@ class ModelServer:
             explain=bool(scope["query_string"]) and _wants_explanation(scope["query_string"]),
             request_id=scope["state"]["request_id"],
             caller=scope["state"]["caller"],
+            alone=len(scope["state"].get(ANSWERING, ())) == 1,
         )
         answer, asked = await self.predictor.answer(request)
         if asked.form == "arrow":
@@ -226,7 +228,7 @@ class ModelServer:
 def make_app(
     server: ModelServer,
     guard: Callable[[App], Guard],
-    executor: ThreadPoolExecutor,
+    executors: Sequence[Executor],
     *,
     mirror: Callable[[], Awaitable[None]],
     shut: Callable[[], None],
@@ -239,8 +241,8 @@ def make_app(
         Its routes.
     guard
         Puts the guard around an app.
-    executor
-        Is shut down with the app.
+    executors
+        Are shut down with the app.
     mirror
         Asks the challengers, until cancelled.
     shut
@@ -264,11 +266,12 @@ def make_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            executor.shutdown()
+            for executor in executors:
+                executor.shutdown()
             shut()
 
     routes = server.routes()
-    guarded = guard(_Routed(Router(routes, lifespan=lifespan)))
+    guarded = guard(_Routed(Router(routes, lifespan=lifespan), server.predict))
     server.guard = guarded
     return _Measured(guarded, server.metrics, {route.path for route in routes})
 
@@ -312,13 +315,22 @@ def _wants_explanation(query: bytes) -> bool:
 class _Routed:
     """A router whose own refusals leave as problems, for the guard to tell the caller.
 
-    There is no middleware of the framework's between: it would answer errors in its own words.
+    There is no middleware of the framework's between: it would answer errors in its own words. What
+    is asked most is found here, in a tenth of the time that a router takes.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, predict: App) -> None:
         self._router = router
+        self._predict = predict
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if path.endswith(_PREDICT) and path.startswith(_MODELS) and scope["method"] == "POST":
+            family = path[len(_MODELS) : -len(_PREDICT)]
+            if family and "/" not in family:
+                scope["path_params"] = {"family": family}
+                await self._predict(scope, receive, send)
+                return
         scope["app"] = self._router  # which makes the router raise, not answer, a 404 or a 405
         try:
             await self._router(scope, receive, send)

@@ -19,6 +19,9 @@ _ROWS, _COMPRESSION = 0, 3
 _DATA_OF_DICTIONARY = 1
 _BATCH, _DICTIONARY = "record batch", "dictionary"
 
+_IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
+"""A server has a worker for every core already; to wake others costs more than they take over."""
+
 
 def read_stream(body: bytes, most_rows: int) -> pa.Table:
     """Read a stream.
@@ -39,7 +42,7 @@ def read_stream(body: bytes, most_rows: int) -> pa.Table:
     """
     try:
         _require_small(body, most_rows)
-        table = pa.ipc.open_stream(body).read_all()
+        table = pa.ipc.open_stream(body, options=_IN_THIS_THREAD).read_all()
         table.validate(full=True)
         if "" in table.column_names:  # which also decodes them
             raise invalid("a column has no name")
@@ -48,12 +51,32 @@ def read_stream(body: bytes, most_rows: int) -> pa.Table:
     return table
 
 
-def longest_text(column: pa.ChunkedArray) -> int | None:
+def longest_text(column: pa.ChunkedArray, enough: int) -> int | None:
     """Return the length of a column's longest text, in characters; None when it holds no text.
 
-    A length in bytes stands for it where Arrow cannot count characters.
+    A length in bytes, which is no less, stands for it where Arrow cannot count characters, and
+    where it is at most ``enough``: it is at hand.
     """
-    return max((_longest(chunk) for chunk in column.chunks), default=0) if _holds(column) else None
+    if not _holds(column):
+        return None
+    return max((_longest(chunk, enough) for chunk in column.chunks), default=0)
+
+
+def texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Return a column of texts as Python's, each different text made once for a chunk."""
+    return [value for chunk in column.chunks for value in _texts(chunk)]
+
+
+def _texts(values: pa.Array) -> list[str | None]:
+    if values.type in {pa.string(), pa.large_string()}:
+        values = values.dictionary_encode()
+    if not pa.types.is_dictionary(values.type) or len(values.dictionary) > len(values):
+        plain: list[str | None] = values.to_pylist()
+        return plain
+    different = np.array([*values.dictionary.to_pylist(), None], object)
+    places = values.indices.cast(pa.int64()).fill_null(len(different) - 1)
+    found: list[str | None] = different[places.to_numpy()].tolist()
+    return found
 
 
 def _holds(column: pa.ChunkedArray) -> bool:
@@ -61,9 +84,9 @@ def _holds(column: pa.ChunkedArray) -> bool:
     return kind in {pa.string(), pa.large_string(), pa.string_view(), pa.null()}
 
 
-def _longest(values: pa.Array) -> int:
+def _longest(values: pa.Array, enough: int) -> int:
     if pa.types.is_dictionary(values.type):
-        return _longest(values.dictionary)
+        return _longest(values.dictionary, enough)
     if pa.types.is_null(values.type) or not len(values):
         return 0
     if values.type == pa.string_view():
@@ -71,7 +94,10 @@ def _longest(values: pa.Array) -> int:
         views = np.frombuffer(values.buffers()[1], np.int32)[::4]
         lengths = views[values.offset : values.offset + len(values)]
         return int(np.where(values.is_valid(), lengths, 0).max())
-    return pc.max(pc.utf8_length(values)).as_py() or 0
+    kind = np.int64 if values.type == pa.large_string() else np.int32
+    places = np.frombuffer(values.buffers()[1], kind)[values.offset :][: len(values) + 1]
+    in_bytes = int(np.diff(places).max())
+    return in_bytes if in_bytes <= enough else pc.max(pc.utf8_length(values)).as_py() or 0
 
 
 def _require_small(body: bytes, most_rows: int) -> None:

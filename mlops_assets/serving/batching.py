@@ -2,7 +2,8 @@
 
 While the model answers one batch, requests arrive; together they are the next batch. So a batch is
 as large as the load is high, nobody waits for a batch to fill, and the price of a call is shared.
-A call that would keep the event loop busy for long goes to a thread.
+A request that is the only one there is answered at once: there is nobody to wait for. A call that
+would keep the event loop busy for long goes to a thread.
 """
 
 import asyncio
@@ -101,14 +102,26 @@ class Batcher:
         self._waiting: list[tuple[Call, asyncio.Future[Reply]]] = []
         self._running: set[asyncio.Future[None]] = set()
 
-    async def answer(self, call: Call) -> Reply:
+    async def answer(self, call: Call, *, alone: bool = False) -> Reply:
         """Answer a call, together with those that wait too.
+
+        Parameters
+        ----------
+        call
+            What is asked.
+        alone
+            Whether this process is answering nothing else, so that nobody can join it.
 
         Raises
         ------
         LogFullError
             When the answer cannot be logged and must not leave then.
         """
+        if alone and not self._waiting and self._is_short(len(call.inputs)):
+            [reply] = self._answered([call])
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[Reply] = loop.create_future()
         if not self._waiting:
@@ -133,7 +146,7 @@ class Batcher:
             calls = [call for call, _ in batch]
             futures = [future for _, future in batch]
             rows = sum(len(call.inputs) for call in calls)
-            if self.model.cost.of(rows) <= LONG_SECONDS:
+            if self._is_short(rows):
                 _hand_out(futures, self._answered(calls))
                 continue
             loop = asyncio.get_running_loop()
@@ -143,6 +156,9 @@ class Batcher:
             running.add_done_callback(
                 lambda done, futures=futures: _hand_out(futures, _outcome(done, len(futures)))  # type: ignore[misc] # bound now
             )
+
+    def _is_short(self, rows: int) -> bool:
+        return self.model.cost.of(rows) <= LONG_SECONDS
 
     def _answered(self, calls: Sequence[Call]) -> "list[Reply | Exception]":
         """Answer calls together; one by one if that fails."""

@@ -265,6 +265,8 @@ class InputDecoder:
                     continue
                 nulls[place] = column.null_count
                 numbers[:, place] = column.to_numpy()
+        if np.isfinite(numbers).all():
+            return numbers
         # Null became NaN. More of those than nulls were given as NaN, which means nothing here.
         infinite, unknown = np.isinf(numbers), np.isnan(numbers)
         given_as_nan = unknown.sum(axis=0) > nulls
@@ -443,10 +445,10 @@ def _plain_numbers(column: "pa.ChunkedArray", field: InputField) -> "pa.ChunkedA
 
 
 def _arrow_text(table: "pa.Table", name: str, errors: list[FieldProblem]) -> list[str | None]:
-    from mlops_assets.serving.arrow_streams import longest_text
+    from mlops_assets.serving.arrow_streams import longest_text, texts
 
     column = table[name]
-    longest = longest_text(column)
+    longest = longest_text(column, _LONGEST_TEXT)
     if longest is None:
         errors.append(_wrong_type(name, table, "text"))
         return []
@@ -454,8 +456,7 @@ def _arrow_text(table: "pa.Table", name: str, errors: list[FieldProblem]) -> lis
         expected = f"text of at most {_LONGEST_TEXT} characters"
         errors.append(FieldProblem(f"columns.{name}", "long text", expected))
         return []
-    values: list[str | None] = column.to_pylist()
-    return values
+    return texts(column)
 
 
 def _wrong_type(name: str, table: "pa.Table", expected: str) -> FieldProblem:

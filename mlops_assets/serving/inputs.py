@@ -60,10 +60,11 @@ class Inputs:
             matrix[:, place] = values
         return matrix
 
-    def texts(self) -> list[list[str]]:
+    def texts(self) -> list[Sequence[str]]:
         """Return the categories with `MISSING` for null."""
         return [
-            [MISSING if value is None else value for value in values] for values in self.categories
+            [MISSING if value is None else value for value in values] if None in values else values  # type: ignore[misc] # no value of these is None
+            for values in self.categories
         ]
 
     def frame(self, schema: FeatureSchema) -> "pd.DataFrame":
@@ -74,7 +75,7 @@ class Inputs:
             name: self.numbers[:, place] for place, name in enumerate(schema.numeric)
         }
         for name, values in zip(schema.categorical, self.texts(), strict=True):
-            columns[name] = pd.Categorical(values)
+            columns[name] = pd.Categorical(list(values))
         return pd.DataFrame({name: columns[name] for name in schema.names}, copy=False)
 
     def take(self, first: int, last: int) -> "Inputs":
@@ -85,10 +86,11 @@ class Inputs:
 
 
 @lru_cache(maxsize=64)
-def _places(schema: FeatureSchema) -> tuple[list[int], list[int]]:
+def _places(schema: FeatureSchema) -> tuple[NDArray[np.intp], list[int]]:
     """Return where numbers and categories are among all features."""
     places = {name: place for place, name in enumerate(schema.names)}
-    return [places[name] for name in schema.numeric], [places[name] for name in schema.categorical]
+    numeric = np.array([places[name] for name in schema.numeric], np.intp)
+    return numeric, [places[name] for name in schema.categorical]
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:

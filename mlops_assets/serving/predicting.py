@@ -104,6 +104,8 @@ class Request:
         Whether the features' contributions are wanted.
     request_id, caller
         Its number, and who asks.
+    alone
+        Whether this process is answering nothing else.
     begun
         `time.perf_counter()` when it arrived.
     """
@@ -114,6 +116,7 @@ class Request:
     explain: bool
     request_id: str
     caller: Caller
+    alone: bool = False
     begun: float = field(default_factory=time.perf_counter)
 
 
@@ -133,8 +136,9 @@ class Predictor:
         Says which version answers.
     mirror
         Asks the challenger what the champion was asked.
-    executor
-        Runs what would keep the event loop busy.
+    finding, explaining
+        Threads that look features up, and that explain: neither waits for the other, nor for the
+        models' long calls.
     predicted
         Is told of every answer: family, version, role, rows.
     """
@@ -144,7 +148,8 @@ class Predictor:
     lookup: Lookup
     traffic: Traffic
     mirror: Mirror
-    executor: Executor
+    finding: Executor
+    explaining: Executor
     predicted: Callable[[str, int, str, int], None]
 
     async def answer(self, request: Request) -> tuple[Answer, Asked]:
@@ -187,7 +192,7 @@ class Predictor:
     ) -> Answer:
         call, freshness = await self._call(request, family, lane, role, asked)
         try:
-            reply = await lane.batcher.answer(call)
+            reply = await lane.batcher.answer(call, alone=request.alone)
         except LogFullError as error:
             raise OverloadedError(
                 "Nothing is answered that cannot be logged, and the log cannot be written now",
@@ -200,7 +205,7 @@ class Predictor:
         if request.explain:
             loop = asyncio.get_running_loop()
             explanation = await loop.run_in_executor(
-                self.executor, lane.model.scorer.explanation, call.inputs
+                self.explaining, lane.model.scorer.explanation, call.inputs
             )
         return Answer(
             model=lane.model,
@@ -233,9 +238,7 @@ class Predictor:
                 warnings=lane.model.check.warnings(inputs, asked.form),
             ), ()
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self.executor, self.lookup.find, lane, family, asked.what
-        )
+        found = await loop.run_in_executor(self.finding, self.lookup.find, lane, family, asked.what)
         warnings = (*found.warnings, *lane.model.check.warnings(found.inputs, asked.form))
         return Call(
             inputs=found.inputs,

@@ -159,8 +159,10 @@ class _Kept(threading.Thread):
         pause = _AGAIN_SECONDS
         while not self._stopping.is_set():
             begun = time.monotonic()
+            # A group, so that Ctrl-C at the terminal reaches the supervisor alone; not a session,
+            # in which Linux would weigh it by itself, whatever its priority is.
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                self._command, start_new_session=True
+                self._command, process_group=0
             )
             code = self._process.wait()
             # One that dies at once is not helped by being started every second.

@@ -24,7 +24,8 @@ from mlops_assets.settings import Settings, current_settings
 from mlops_assets.transform.project import DbtProject
 
 THREADS = 2
-"""Threads of a worker for long calls: one may be long, another still gets through."""
+"""Threads of a worker for long calls of models, as many for looking features up, and as many for
+explanations: one may be long, another still gets through."""
 
 
 class WorkerProtocol(bounded_protocol(current_settings().serve_limits)):  # type: ignore[misc] # a class made by a function
@@ -64,9 +65,11 @@ def build_app(settings: Settings, views: Callable[[], FeatureRegistry] | None = 
     )
     report = reporter(log)
     metrics = ServerMetrics()
-    executor = ThreadPoolExecutor(THREADS, thread_name_prefix="model")
+    models = ThreadPoolExecutor(THREADS, thread_name_prefix="model")
+    finding = ThreadPoolExecutor(THREADS, thread_name_prefix="lookup")
+    explaining = ThreadPoolExecutor(THREADS, thread_name_prefix="explanation")
     shadow_executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
-    families = Families(home, log, executor, metrics.called)
+    families = Families(home, log, models, metrics.called)
     router = Router(home, seed=settings.seed, report=report)
     shadow = Shadow(shadow_executor, metrics.dropped, lambda: server.busy)
     limits = settings.serve_limits
@@ -80,7 +83,8 @@ def build_app(settings: Settings, views: Callable[[], FeatureRegistry] | None = 
         lookup=FeatureLookups(settings, views or declared),
         traffic=router,
         mirror=shadow.put,
-        executor=executor,
+        finding=finding,
+        explaining=explaining,
         predicted=metrics.predicted,
     )
     server = ModelServer(predictor, metrics, log, lambda: shadow.waiting_rows)
@@ -98,7 +102,7 @@ def build_app(settings: Settings, views: Callable[[], FeatureRegistry] | None = 
     return make_app(
         server,
         lambda app: Guard(app, limits, authenticator, public=PUBLIC),
-        executor,
+        (models, finding, explaining),
         mirror=shadow.run,
         shut=shut,
     )

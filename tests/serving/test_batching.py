@@ -146,6 +146,23 @@ def test_one_after_the_other_they_are_a_call_each(station: Station) -> None:
     assert station.calls == [1, 1, 1]
 
 
+def test_alone_it_is_answered_without_waiting_for_others(station: Station) -> None:
+    call = station.call(7)
+    answering = station.batcher.answer(call, alone=True)
+    with pytest.raises(StopIteration) as ended:  # at its first step, without the event loop
+        answering.send(None)
+    assert_answered(station, call, ended.value.value)
+    assert (station.calls, station.log.writes) == ([1], [1])
+
+
+def test_alone_its_failure_is_its_own(station: Station) -> None:
+    call = station.call(0, inputs=poison(station))
+    with pytest.raises(Exception, match=r".+") as failed:
+        asyncio.run(station.batcher.answer(call, alone=True))
+    assert not isinstance(failed.value, TimeoutError)
+    assert station.log.writes == []
+
+
 def test_together_they_are_no_more_than_a_batch(station: Station) -> None:
     large = repeated(station.inputs, MOST_ROWS + 500)
     calls = [
