@@ -17,7 +17,7 @@ from tests.demo import Demo
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1800)]
 
 FLIGHTS = 336_776
-INTERVAL = re.compile(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]")
+INTERVAL = re.compile(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)")
 
 
 def test_every_asset_was_made_and_no_check_fails(demo: Demo) -> None:
@@ -77,7 +77,9 @@ def test_the_summary_gives_each_metric_with_its_interval(
     for numbers in family["candidates"].values():
         for metric in (*metrics, "calibration_error"):
             value = numbers[f"test_{metric}"]
-            assert numbers[f"test_{metric}_low"] < value < numbers[f"test_{metric}_high"]
+            assert numbers[f"test_{metric}_low"] <= value < numbers[f"test_{metric}_high"]
+            # Nothing but chance may separate what is promised from what happens.
+            assert value > 0 or metric == "calibration_error"
 
 
 def test_the_best_candidate_on_validation_is_champion_by_the_gate(demo: Demo) -> None:

@@ -118,7 +118,7 @@ def test_a_failed_run_is_followed_by_another_after_the_cooldown(
     instance.report_run_failed(run)
 
     waiting = tick(defs, instance)
-    later = datetime.now(UTC) + timedelta(days=1, minutes=1)
+    later = datetime.now(UTC) + timedelta(days=7, minutes=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{retraining_defs.__module__}._now", lambda: later)
         (second,) = tick(defs, instance).run_requests or []

@@ -298,7 +298,7 @@ def test_it_says_what_the_run_recorded(card: ModelCard, world: World):
         f"{test.value('roc_auc'):.3f}",
         f"{test.decision.threshold:.4f}",
         "| `recent_delay` | number | `delays` | The recent\\_delay. |",
-        "30 days. A training set, candidate or champion older than this is stale",
+        "30 days. A champion trained longer ago is stale",
     ):
         assert expected in markdown, expected
     rows = {one.table: one.rows for one in card.data.inputs}

@@ -253,7 +253,7 @@ def test_an_entity_is_deleted_by_any_of_its_columns(store: OnlineStore) -> None:
     assert value(store, "EWR", 4) == [1.0, "fog"]
     assert store.delete_entities("sky", "fog") == {"weather": 1}
     assert store.delete_entities("tailnum", "N1") == {}
-    with pytest.raises(EntityValueError, match="runway is str that is no integer"):
+    with pytest.raises(EntityValueError, match="runway is of type str, which is no integer"):
         store.delete_entities("runway", "four")
 
 
