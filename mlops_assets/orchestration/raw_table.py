@@ -183,11 +183,22 @@ def import_contract(path: str) -> type[Contract]:
     """
     module_name, _, class_name = path.partition(":")
     try:
-        contract = getattr(import_module(module_name), class_name)
-    except (ModuleNotFoundError, AttributeError) as error:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
         raise ValueError(
             f"no contract at {path!r} ({error}); name an importable class as package.module:Class"
         ) from error
+    contract = getattr(module, class_name, None)
+    if contract is None:
+        there = [
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, Contract) and value is not Contract
+        ]
+        raise ValueError(
+            f"no contract {class_name!r} in {module_name}{did_you_mean(class_name, there) or '.'} "
+            f"It has {', '.join(there) or 'none'}"
+        )
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{path!r} is no subclass of mlops_assets.quality.Contract")
     return contract

@@ -248,7 +248,7 @@ def test_an_unreadable_file_fails_its_schema_check(tmp_path: Path, platform: Pla
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
-        ({"contract": "tests.orchestration.contracts:Nothing"}, "no contract at"),
+        ({"contract": "tests.orchestration.contracts:Order"}, "no contract .*mean 'Orders'"),
         ({"contract": "tests.no_such_module:Orders"}, "no contract at"),
         ({"contract": "pathlib:Path"}, "is no subclass of"),
     ],

@@ -173,7 +173,7 @@ def _with(line: str, instead_of: str = "") -> str:
         pytest.param(
             _with("contracts:Nothing", "contracts:Orders"),
             "6: attributes.contract",
-            ["no contract at 'tests.orchestration.contracts:Nothing'", "package.module:Class"],
+            ["no contract 'Nothing' in tests.orchestration.contracts. It has Orders"],
             id="missing contract",
         ),
         pytest.param(
