@@ -49,9 +49,10 @@ class Troubles:
     Attributes
     ----------
     requests
-        Answers to wait for.
+        Answers to wait for, at least: the callers go on until every trouble has been seen.
     switches, kills
-        Changes of champion, and workers ended by SIGKILL, spread evenly over them.
+        Changes of champion, and workers ended by SIGKILL, spread evenly over them. A change has
+        been seen when the new champion answers.
     """
 
     requests: int
@@ -71,6 +72,10 @@ class Outcome:
         How many answers had which status.
     torn
         Requests whose connection ended before an answer: what a killed worker was busy with.
+    newest
+        The version that gave the last answer.
+    over
+        Whether the callers may stop asking.
     seconds
         From the first request to the last answer.
     """
@@ -78,14 +83,16 @@ class Outcome:
     answered: dict[str, tuple[int, int, float]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     torn: int = 0
+    newest: int = 0
+    over: bool = False
     seconds: float = 0.0
 
 
-async def _ask(port: int, bodies: Sequence[bytes], outcome: Outcome, wanted: int) -> None:
+async def _ask(port: int, bodies: Sequence[bytes], outcome: Outcome) -> None:
     """Ask one request after the other on one connection, and open another when it ends."""
     chance = random.Random(os.urandom(8))  # noqa: S311 - which row is asked
     connection = None
-    while len(outcome.answered) < wanted:
+    while not outcome.over:
         row = chance.randrange(len(bodies))
         try:
             if connection is None:
@@ -104,7 +111,8 @@ async def _ask(port: int, bodies: Sequence[bytes], outcome: Outcome, wanted: int
         assert found, body
         version, name, answer = found.groups()
         assert name.decode() not in outcome.answered, "one id was given twice"
-        outcome.answered[name.decode()] = row, int(version), float(answer)
+        outcome.newest = int(version)
+        outcome.answered[name.decode()] = row, outcome.newest, float(answer)
 
 
 async def _exchange(
@@ -161,6 +169,8 @@ async def _load(
         await asyncio.to_thread(
             promotion.promote_by_hand, registry, wanted, actor="soak", reason=f"switch {number}"
         )
+        while outcome.newest != wanted.version:  # noqa: ASYNC110 - of many tasks
+            await asyncio.sleep(0.01)
 
     async def kill(_: int) -> None:
         while not (found := workers(server)):  # noqa: ASYNC110 - none is up again yet
@@ -179,12 +189,15 @@ async def _load(
 
     begun = time.monotonic()
     total = troubles.requests
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as callers:
         for _ in range(CALLERS):
-            group.create_task(_ask(port, bodies, outcome, total))
-        group.create_task(_spread(troubles.switches, total, outcome, switch))
-        group.create_task(_spread(troubles.kills, total, outcome, kill))
-        group.create_task(fill_the_disk())
+            callers.create_task(_ask(port, bodies, outcome))
+        async with asyncio.TaskGroup() as going_wrong:
+            going_wrong.create_task(_spread(troubles.switches, total, outcome, switch))
+            going_wrong.create_task(_spread(troubles.kills, total, outcome, kill))
+            going_wrong.create_task(fill_the_disk())
+        await _after(total, outcome)
+        outcome.over = True
     outcome.seconds = time.monotonic() - begun
     return outcome
 
