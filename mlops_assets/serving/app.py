@@ -29,7 +29,6 @@ from mlops_assets.serving.metrics import ServerMetrics
 from mlops_assets.serving.openapi import openapi_document
 from mlops_assets.serving.predicting import Predictor, Request
 from mlops_assets.serving.security.guard import (
-    ANSWERING,
     App,
     Connection,
     Guard,
@@ -56,7 +55,6 @@ _PAGE_FILES = {
     "/static/page.js": "page.js",
     "/static/page.css": "page.css",
 }
-_MODELS, _PREDICT = "/models/", "/predict"
 PUBLIC = ("/health", "/ready", *_PAGE_FILES)
 """What needs no token: it tells nothing but that the server is there."""
 
@@ -172,7 +170,6 @@ class ModelServer:
             explain=bool(scope["query_string"]) and _wants_explanation(scope["query_string"]),
             request_id=scope["state"]["request_id"],
             caller=scope["state"]["caller"],
-            alone=len(scope["state"].get(ANSWERING, ())) == 1,
         )
         answer, asked = await self.predictor.answer(request)
         if asked.form == "arrow":
@@ -271,7 +268,7 @@ def make_app(
             shut()
 
     routes = server.routes()
-    guarded = guard(_Routed(Router(routes, lifespan=lifespan), server.predict))
+    guarded = guard(_Routed(Router(routes, lifespan=lifespan)))
     server.guard = guarded
     return _Measured(guarded, server.metrics, {route.path for route in routes})
 
@@ -315,22 +312,13 @@ def _wants_explanation(query: bytes) -> bool:
 class _Routed:
     """A router whose own refusals leave as problems, for the guard to tell the caller.
 
-    There is no middleware of the framework's between: it would answer errors in its own words. What
-    is asked most is found here, in a tenth of the time that a router takes.
+    There is no middleware of the framework's between: it would answer errors in its own words.
     """
 
-    def __init__(self, router: Router, predict: App) -> None:
+    def __init__(self, router: Router) -> None:
         self._router = router
-        self._predict = predict
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        path = scope.get("path", "")
-        if path.endswith(_PREDICT) and path.startswith(_MODELS) and scope["method"] == "POST":
-            family = path[len(_MODELS) : -len(_PREDICT)]
-            if family and "/" not in family:
-                scope["path_params"] = {"family": family}
-                await self._predict(scope, receive, send)
-                return
         scope["app"] = self._router  # which makes the router raise, not answer, a 404 or a 405
         try:
             await self._router(scope, receive, send)

@@ -5,6 +5,7 @@ to more than was sent, rows that take no bytes, and values that many rows point 
 """
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from mlops_assets.serving.inputs import invalid
 from mlops_assets.serving.security.problems import TooLargeError
+from mlops_assets.serving.texts import RepeatedTexts
 
 # Places in the tables of Arrow's Message.fbs.
 _HEADER = 2
@@ -62,21 +64,19 @@ def longest_text(column: pa.ChunkedArray, enough: int) -> int | None:
     return max((_longest(chunk, enough) for chunk in column.chunks), default=0)
 
 
-def texts(column: pa.ChunkedArray) -> list[str | None]:
-    """Return a column of texts as Python's, each different text made once for a chunk."""
-    return [value for chunk in column.chunks for value in _texts(chunk)]
-
-
-def _texts(values: pa.Array) -> list[str | None]:
+def texts(column: pa.ChunkedArray) -> Sequence[str | None]:
+    """Return a column of texts, each different text made once."""
+    values = column.combine_chunks()
     if values.type in {pa.string(), pa.large_string()}:
         values = values.dictionary_encode()
     if not pa.types.is_dictionary(values.type) or len(values.dictionary) > len(values):
         plain: list[str | None] = values.to_pylist()
         return plain
-    different = np.array([*values.dictionary.to_pylist(), None], object)
-    places = values.indices.cast(pa.int64()).fill_null(len(different) - 1)
-    found: list[str | None] = different[places.to_numpy()].tolist()
-    return found
+    places, of_null = values.indices, len(values.dictionary)
+    if places.null_count:
+        places = places.cast(pa.int64()).fill_null(of_null)
+    different = (*values.dictionary.to_pylist(), *([None] if places is not values.indices else []))
+    return RepeatedTexts(different, places.to_numpy())
 
 
 def _holds(column: pa.ChunkedArray) -> bool:

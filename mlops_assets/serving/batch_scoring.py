@@ -22,7 +22,7 @@ from mlops_assets.features.side_by_side import SideBySide, join_side_by_side
 from mlops_assets.lake import BATCH_ROWS, Lake, TableName, TableVersion, Window
 from mlops_assets.serving.inference_log.answered import LoggedModel
 from mlops_assets.serving.inference_log.tables import FIXED, ModelColumns, model_columns
-from mlops_assets.training.dataset import feature_frame
+from mlops_assets.training.dataset import FeatureSchema, feature_frame
 from mlops_assets.training.training_set import select_features
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SCHEMA = "predictions"
 DAY = "day"
 _SCORED = "scored_rows"
+_EXAMPLES = 5
 _ROLE = "champion"
 _CALLER = "batch"
 _SOURCE = "offline"
@@ -73,6 +74,28 @@ class ScoredDays:
     seconds: float
 
 
+@dataclass(frozen=True)
+class PublishedDays:
+    """What the table of predictions holds of a range of days.
+
+    Attributes
+    ----------
+    rows
+        Predictions.
+    repeated
+        Ids that stand there more than once, a few of them.
+    without_features
+        Predictions all of whose features were missing.
+    examples
+        The first few: id, prediction time, answer, and entity columns.
+    """
+
+    rows: int
+    repeated: tuple[str, ...]
+    without_features: int
+    examples: tuple[Mapping[str, Any], ...]
+
+
 def predictions_table(family: str) -> TableName:
     """Return the table of a family's batch predictions."""
     return TableName(SCHEMA, family)
@@ -83,6 +106,24 @@ def scoring_inputs(family: "ModelFamily", views: FeatureRegistry) -> tuple[Table
     tables = [TableName.parse(family.spine.table)]
     tables += [selection.view.table for selection in select_features(family, views)]
     return tuple(dict.fromkeys(tables))
+
+
+def prediction_columns(
+    family: "ModelFamily", views: FeatureRegistry, schema: FeatureSchema, outputs: Sequence[str]
+) -> ModelColumns:
+    """Return which columns of the table of predictions hold what belongs to a model.
+
+    Parameters
+    ----------
+    family, views
+        Whose predictions, and the features there are.
+    schema, outputs
+        The model's features, and what it answers.
+    """
+    entity = pa.schema(
+        [(name, pa.null()) for name in _kept(family, select_features(family, views))]
+    )
+    return model_columns(LoggedModel(schema, tuple(outputs), entity))
 
 
 def score_days(
@@ -170,6 +211,52 @@ def score_days(
     )
 
 
+def published_days(
+    lake: Lake,
+    family: "ModelFamily",
+    views: FeatureRegistry,
+    estimator: "Estimator",
+    scored: ScoredDays,
+) -> PublishedDays:
+    """Look at what was published, as whoever reads the table finds it.
+
+    Parameters
+    ----------
+    lake, family, views, estimator
+        As for `score_days`.
+    scored
+        What it gave.
+    """
+    table = scored.predictions.table
+    columns = prediction_columns(family, views, estimator.schema, estimator.task.outputs)
+    bare = " AND ".join(f"{quote(name)} IS NULL" for name in columns.features.values())
+    shown = ", ".join(
+        map(quote, ("prediction_id", "as_of", *columns.answers, *columns.entity.values()))
+    )
+    inside = f"{DAY} >= DATE '{scored.first:%Y-%m-%d}' AND {DAY} < DATE '{scored.end:%Y-%m-%d}'"
+    with lake.connect(versions={table: scored.predictions.version}, tables=[table]) as con:
+        [(rows, without)] = con.execute(
+            f"SELECT count(*), count_if({bare}) FROM {table.sql} WHERE {inside}"
+        ).fetchall()
+        repeated = con.execute(
+            f"SELECT prediction_id FROM {table.sql} WHERE {inside} GROUP BY prediction_id "
+            f"HAVING count(*) > 1 ORDER BY prediction_id LIMIT {_EXAMPLES}"
+        ).fetchall()
+        examples = con.sql(
+            f"SELECT {shown} FROM {table.sql} WHERE {inside} "
+            f"ORDER BY as_of, prediction_id LIMIT {_EXAMPLES}"
+        ).to_arrow_table()
+    return PublishedDays(
+        rows, tuple(name for (name,) in repeated), without, tuple(examples.to_pylist())
+    )
+
+
+def _kept(family: "ModelFamily", selections: Sequence[Selection]) -> tuple[str, ...]:
+    """Return the spine's columns that a prediction keeps."""
+    spine = family.spine
+    return tuple(dict.fromkeys((*spine.entity, *spine.keep, *_join_keys(selections))))
+
+
 def _join_keys(selections: Sequence[Selection]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for selection in selections for name, _ in selection.keys))
 
@@ -187,7 +274,7 @@ def _take_days(
     """
     spine = family.spine
     table = TableName.parse(spine.table)
-    kept = dict.fromkeys((*spine.entity, *spine.keep, *_join_keys(selections)))
+    kept = _kept(family, selections)
     known = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {table.sql}").fetchall()}
     wanted = (*kept, spine.prediction_time, family.split_column)
     if absent := [name for name in dict.fromkeys(wanted) if name not in known]:

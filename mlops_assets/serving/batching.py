@@ -2,8 +2,7 @@
 
 While the model answers one batch, requests arrive; together they are the next batch. So a batch is
 as large as the load is high, nobody waits for a batch to fill, and the price of a call is shared.
-A request that is the only one there is answered at once: there is nobody to wait for. A call that
-would keep the event loop busy for long goes to a thread.
+A call that would keep the event loop busy for long goes to a thread.
 """
 
 import asyncio
@@ -16,7 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.serving.inference_log import Answered, InferenceLog, Kept, LogFullError
+from mlops_assets.serving.inference_log import (
+    Answered,
+    Event,
+    EventKind,
+    InferenceLog,
+    InferenceLogError,
+    Kept,
+    LogFullError,
+)
 from mlops_assets.serving.inputs import Inputs, joined
 from mlops_assets.serving.served import ServedModel
 
@@ -102,26 +109,19 @@ class Batcher:
         self._waiting: list[tuple[Call, asyncio.Future[Reply]]] = []
         self._running: set[asyncio.Future[None]] = set()
 
-    async def answer(self, call: Call, *, alone: bool = False) -> Reply:
+    async def answer(self, call: Call) -> Reply:
         """Answer a call, together with those that wait too.
 
         Parameters
         ----------
         call
             What is asked.
-        alone
-            Whether this process is answering nothing else, so that nobody can join it.
 
         Raises
         ------
         LogFullError
             When the answer cannot be logged and must not leave then.
         """
-        if alone and not self._waiting and self._is_short(len(call.inputs)):
-            [reply] = self._answered([call])
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[Reply] = loop.create_future()
         if not self._waiting:
@@ -168,9 +168,24 @@ class Batcher:
             return [error] * len(calls)
         except Exception as error:  # noqa: BLE001 - a library's; it is the callers' to raise
             if len(calls) == 1:
+                self._tell_of(error, calls[0])
                 return [error]
             # One of them is the cause, and the others are not to suffer for it.
             return [self._answered([call])[0] for call in calls]
+
+    def _tell_of(self, error: Exception, call: Call) -> None:
+        """Write down that the model gave no answer to a call that somebody waits for."""
+        if call.role == "shadow" or isinstance(error, InferenceLogError):
+            return
+        self._log.report(
+            Event(
+                EventKind.model_failed,
+                f"{self.model} gave no answer: {type(error).__name__}: {error}",
+                family=self.model.family,
+                version=self.model.version,
+                rows=len(call.inputs),
+            )
+        )
 
     def _together(self, calls: Sequence[Call]) -> list[Reply]:
         """Answer calls with one call of the model and one write of the log."""

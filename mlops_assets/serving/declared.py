@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mlops_assets.declaration import find_problems
+from mlops_assets.declaration.files import (
+    DeclarationFileError,
+    declaration_files,
+    declared_attributes,
+)
 from mlops_assets.training.family_serving import ServingDeclaration
 
 _COMPONENT = "mlops_assets.orchestration.model_family.ModelFamilyAssets"
@@ -35,7 +38,7 @@ class DeclaredServing:
 
     def __call__(self) -> Mapping[str, dict[str, Any]]:
         """Return what each family's `serving:` says; see `declared_serving`."""
-        stats = [(path, path.stat()) for path in sorted(self._defs.rglob("defs.yaml"))]
+        stats = [(path, path.stat()) for path in declaration_files(self._defs)]
         signature = [(path, stat.st_mtime_ns, stat.st_size) for path, stat in stats]
         if self._read is None or self._read[0] != signature:
             self._read = signature, declared_serving(self._defs)
@@ -56,18 +59,14 @@ def declared_serving(defs: Path) -> Mapping[str, dict[str, Any]]:
         When a file is no YAML, or declares what is no serving.
     """
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(defs.rglob("defs.yaml")):
-        try:
-            documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, OSError) as error:
-            raise ServingDeclarationError(f"{path}: cannot be read: {error}") from error
-        for document in documents:
-            if not isinstance(document, Mapping) or document.get("type") != _COMPONENT:
-                continue
-            attributes = document.get("attributes") or {}
-            serving = attributes.get("serving") or {}
-            name = str(attributes.get("name"))
-            if problems := find_problems(ServingDeclaration, serving):
-                raise ServingDeclarationError(f"{path}: {name}: serving.{problems[0]}")
-            found[name] = serving
+    try:
+        declared = declared_attributes(defs, _COMPONENT)
+    except DeclarationFileError as error:
+        raise ServingDeclarationError(str(error)) from error
+    for path, attributes in declared:
+        serving = attributes.get("serving") or {}
+        name = str(attributes.get("name"))
+        if problems := find_problems(ServingDeclaration, serving):
+            raise ServingDeclarationError(f"{path}: {name}: serving.{problems[0]}")
+        found[name] = serving
     return found

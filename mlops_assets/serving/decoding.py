@@ -444,7 +444,7 @@ def _plain_numbers(column: "pa.ChunkedArray", field: InputField) -> "pa.ChunkedA
     return column if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
 
 
-def _arrow_text(table: "pa.Table", name: str, errors: list[FieldProblem]) -> list[str | None]:
+def _arrow_text(table: "pa.Table", name: str, errors: list[FieldProblem]) -> Sequence[str | None]:
     from mlops_assets.serving.arrow_streams import longest_text, texts
 
     column = table[name]

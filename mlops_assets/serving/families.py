@@ -89,12 +89,15 @@ class Families:
         Runs long calls of models.
     observe
         Is told of every call.
+    threads
+        How many a call with many rows may use.
     """
 
     folder: Path
     log: InferenceLog
     executor: Executor
     observe: Observe
+    threads: int = 1
     _served: Mapping[str, Family] = field(default_factory=dict)
     _seen: tuple[int, int, int] | None = None
     _unreadable: str = ""
@@ -183,6 +186,7 @@ class Families:
             self.folder / wanted.folder,
             threshold=wanted.threshold,
             policy=policy,
+            threads=self.threads,
         )
         self.log.declare(
             name,

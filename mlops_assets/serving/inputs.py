@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.serving.security.problems import FieldProblem, InvalidRequestError
+from mlops_assets.serving.texts import as_bytes, different, with_missing
 from mlops_assets.training.dataset import MISSING, FeatureSchema
 from mlops_assets.training.input_contract import InputContract, Kind
 
@@ -62,10 +63,11 @@ class Inputs:
 
     def texts(self) -> list[Sequence[str]]:
         """Return the categories with `MISSING` for null."""
-        return [
-            [MISSING if value is None else value for value in values] if None in values else values  # type: ignore[misc] # no value of these is None
-            for values in self.categories
-        ]
+        return [with_missing(values, MISSING) for values in self.categories]
+
+    def encoded(self) -> list[NDArray[np.object_]]:
+        """Return the categories in UTF-8, with `MISSING` for null; one array of `rows` each."""
+        return [as_bytes(values) for values in self.texts()]
 
     def frame(self, schema: FeatureSchema) -> "pd.DataFrame":
         """Return the rows as the frame that estimators take."""
@@ -226,7 +228,7 @@ class InputCheck:
                 return False
         # Where nothing is known of a category, only that it is missing could be said.
         return all(
-            seen.issuperset(values) if seen else None not in values
+            seen.issuperset(different(values)) if seen else None not in different(values)
             for values, seen in zip(inputs.categories, self._seen, strict=True)
         )
 
@@ -272,7 +274,7 @@ class InputCheck:
         for name, values, seen in columns:
             if not seen:
                 continue
-            new = set(values) - seen - {None}
+            new = set(different(values)) - seen - {None}
             if not new:
                 continue
             rows = [row for row, value in enumerate(values) if value in new]

@@ -104,8 +104,6 @@ class Request:
         Whether the features' contributions are wanted.
     request_id, caller
         Its number, and who asks.
-    alone
-        Whether this process is answering nothing else.
     begun
         `time.perf_counter()` when it arrived.
     """
@@ -116,7 +114,6 @@ class Request:
     explain: bool
     request_id: str
     caller: Caller
-    alone: bool = False
     begun: float = field(default_factory=time.perf_counter)
 
 
@@ -192,7 +189,7 @@ class Predictor:
     ) -> Answer:
         call, freshness = await self._call(request, family, lane, role, asked)
         try:
-            reply = await lane.batcher.answer(call, alone=request.alone)
+            reply = await lane.batcher.answer(call)
         except LogFullError as error:
             raise OverloadedError(
                 "Nothing is answered that cannot be logged, and the log cannot be written now",

@@ -74,7 +74,13 @@ class ServedModel:
 
 
 def load_served(
-    family: str, version: int, folder: Path, *, threshold: float | None, policy: Policy
+    family: str,
+    version: int,
+    folder: Path,
+    *,
+    threshold: float | None,
+    policy: Policy,
+    threads: int = 1,
 ) -> ServedModel:
     """Load a version from its folder and check that it answers its example as it once did.
 
@@ -88,6 +94,8 @@ def load_served(
         Probability from which the answer is yes.
     policy
         What is refused.
+    threads
+        How many a call with many rows may use.
 
     Raises
     ------
@@ -99,7 +107,7 @@ def load_served(
         contract = InputContract.read(folder)
         _require_same_features(contract, estimator.schema)
         example = _inputs(check_example(folder, estimator), estimator.schema)
-        scorer = Scorer(estimator)
+        scorer = Scorer(estimator, threads)
         cost = scorer.cost(example)
     except Exception as error:  # a library may raise anything on a file that was changed
         raise ModelRefusedError(

@@ -69,7 +69,9 @@ def build_app(settings: Settings, views: Callable[[], FeatureRegistry] | None = 
     finding = ThreadPoolExecutor(THREADS, thread_name_prefix="lookup")
     explaining = ThreadPoolExecutor(THREADS, thread_name_prefix="explanation")
     shadow_executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
-    families = Families(home, log, models, metrics.called)
+    # The cores that are left when every worker has one; on Ray the number of replicas varies.
+    threads = max(1, settings.threads // settings.serve_workers)
+    families = Families(home, log, models, metrics.called, threads)
     router = Router(home, seed=settings.seed, report=report)
     shadow = Shadow(shadow_executor, metrics.dropped, lambda: server.busy)
     limits = settings.serve_limits

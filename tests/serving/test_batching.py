@@ -146,23 +146,6 @@ def test_one_after_the_other_they_are_a_call_each(station: Station) -> None:
     assert station.calls == [1, 1, 1]
 
 
-def test_alone_it_is_answered_without_waiting_for_others(station: Station) -> None:
-    call = station.call(7)
-    answering = station.batcher.answer(call, alone=True)
-    with pytest.raises(StopIteration) as ended:  # at its first step, without the event loop
-        answering.send(None)
-    assert_answered(station, call, ended.value.value)
-    assert (station.calls, station.log.writes) == ([1], [1])
-
-
-def test_alone_its_failure_is_its_own(station: Station) -> None:
-    call = station.call(0, inputs=poison(station))
-    with pytest.raises(Exception, match=r".+") as failed:
-        asyncio.run(station.batcher.answer(call, alone=True))
-    assert not isinstance(failed.value, TimeoutError)
-    assert station.log.writes == []
-
-
 def test_together_they_are_no_more_than_a_batch(station: Station) -> None:
     large = repeated(station.inputs, MOST_ROWS + 500)
     calls = [
@@ -185,9 +168,13 @@ def test_a_poisoned_row_fails_its_own_request_alone(station: Station) -> None:
     assert isinstance(replies[2], CatBoostError)
     for place in (0, 1, 3, 4):
         assert_answered(station, calls[place], replies[place])
-    [*tables] = station.contents().families["outcomes"]
+    contents = station.contents()
+    [*tables] = contents.families["outcomes"]
     logged = [name for table in tables for name in table["prediction_id"].to_pylist()]
     assert logged == [f"request{number}-0" for number in (0, 1, 3, 4)]
+    told = [row for table in contents.events for row in table.to_pylist()]
+    [failure] = [row for row in told if row["kind"] == "model_failed"]
+    assert (failure["family"], failure["version"], failure["rows"]) == ("outcomes", 1, 1)
 
 
 def test_what_the_log_does_not_take_fails_its_own_request_alone(station: Station) -> None:

@@ -12,6 +12,7 @@ class EventKind(StrEnum):
 
     model_loaded = "model_loaded"
     model_refused = "model_refused"
+    model_failed = "model_failed"
     canary_started = "canary_started"
     canary_stopped = "canary_stopped"
     canary_done = "canary_done"

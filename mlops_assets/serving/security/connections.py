@@ -9,7 +9,6 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mlops_assets.serving.security.guard import ANSWERING
 from mlops_assets.settings import ServeLimits
 
 _FULL = (
@@ -34,7 +33,6 @@ def bounded_protocol(limits: ServeLimits) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
             super().connection_made(transport)
-            self.app_state = {**self.app_state, ANSWERING: self.tasks}
             if len(self.connections) > limits.connections:
                 transport.write(_FULL)
                 transport.close()

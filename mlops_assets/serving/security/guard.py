@@ -33,9 +33,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Connection, Receive, Send], Awaitable[None]]
 
 ARROW = b"application/vnd.apache.arrow."
-ANSWERING = "answering"
-"""Key in ``scope["state"]`` of what the process is answering, one entry a request, where the
-protocol tells: those too whose app has not begun."""
 
 _LOG = logging.getLogger(__name__)
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS", "DELETE"}
