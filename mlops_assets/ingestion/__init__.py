@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlops_assets.ingestion.attempts import ATTEMPTS, Attempt, Outcome, failure_reason
+    from mlops_assets.ingestion.changes import (
+        SETTLED_AFTER,
+        DayChange,
+        SourceChanges,
+        find_changes,
+    )
     from mlops_assets.ingestion.errors import (
         DeclarationError,
         FileRefusal,
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "attempts": ("ATTEMPTS", "Attempt", "Outcome", "failure_reason"),
+    "changes": ("SETTLED_AFTER", "DayChange", "SourceChanges", "find_changes"),
     "errors": (
         "DeclarationError",
         "FileRefusal",
@@ -56,9 +63,11 @@ __all__ = [
     "ATTEMPTS",
     "OPEN_QUARANTINE",
     "PROVENANCE",
+    "SETTLED_AFTER",
     "SOURCES",
     "Attempt",
     "CallableSource",
+    "DayChange",
     "DeclarationError",
     "FileRefusal",
     "FileSource",
@@ -70,6 +79,7 @@ __all__ = [
     "Shortfall",
     "Source",
     "SourceChangedError",
+    "SourceChanges",
     "SourceFile",
     "SourceNotFoundError",
     "SourceRefusedError",
@@ -77,6 +87,7 @@ __all__ = [
     "SqlSource",
     "Staged",
     "failure_reason",
+    "find_changes",
     "ingest",
     "stage",
     "table_loads",

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
+from mlops_assets.ingestion.contents import SourceDays
 from mlops_assets.ingestion.errors import (
     SourceChangedError,
     SourceNotFoundError,
@@ -70,6 +72,9 @@ class Attempt:
         Version the table then had; None where there was no table.
     metadata
         What the caller recorded, such as a run id.
+    source_days
+        What the source held for the days of the window; None where it was not read that far, is
+        not files, or the window is no days.
     """
 
     table: TableName
@@ -85,6 +90,20 @@ class Attempt:
     refused_rows: int | None = None
     table_version: int | None = None
     metadata: Mapping[str, str] | None = None
+    source_days: SourceDays | None = None
+
+
+@dataclass
+class Reading:
+    """What an attempt that is under way has read so far.
+
+    Attributes
+    ----------
+    source_days
+        As in `Attempt`.
+    """
+
+    source_days: SourceDays | None = None
 
 
 _INSTANT = pa.timestamp("us", "UTC")
@@ -103,6 +122,7 @@ SCHEMA = pa.schema(
         described("refused_rows", pa.int64(), "Rows of it in quarantine."),
         described("table_version", pa.int64(), "Version the table then had; null: no table."),
         described("metadata", pa.string(), "What the caller recorded, as JSON."),
+        described("source_days", pa.string(), "Number and hash of the rows read by day, as JSON."),
     ]
 )
 
@@ -123,43 +143,65 @@ def record(lake: Lake, attempt: Attempt) -> None:
         "refused_rows": attempt.refused_rows,
         "table_version": attempt.table_version,
         "metadata": json.dumps(dict(attempt.metadata or {}), sort_keys=True),
+        "source_days": attempt.source_days.to_json() if attempt.source_days else None,
     }
-    lake.append(ATTEMPTS, pa.Table.from_pylist([row], schema=SCHEMA), description=_DESCRIPTION)
+    lake.append(
+        ATTEMPTS,
+        pa.Table.from_pylist([row], schema=SCHEMA),
+        description=_DESCRIPTION,
+        allow_schema_change=True,  # a log that an earlier release began lacks newer columns
+    )
 
 
 def failures(lake: Lake, table: TableName) -> tuple[Attempt, ...]:
     """Return the attempts at a table that did not publish, oldest first."""
+    return _attempts(lake, table, "outcome <> 'published'")
+
+
+def window_attempts(lake: Lake, table: TableName) -> tuple[Attempt, ...]:
+    """Return the attempts at windows of a table, oldest first."""
+    return _attempts(lake, table, "window_start IS NOT NULL")
+
+
+def _attempts(lake: Lake, table: TableName, condition: str) -> tuple[Attempt, ...]:
     if not lake.exists(ATTEMPTS):
         return ()
     with lake.connect(tables=[ATTEMPTS]) as con:
         rows = con.sql(
-            f"SELECT * FROM {ATTEMPTS.sql} WHERE table_name = ? AND outcome <> 'published' "
+            f"SELECT * FROM {ATTEMPTS.sql} WHERE table_name = ? AND {condition} "
             "ORDER BY attempted_at",
             params=[str(table)],
         ).to_arrow_table()
-    return tuple(
-        Attempt(
-            **{
-                **{name: value for name, value in row.items() if name != "table_name"},
-                "table": TableName.parse(row["table_name"]),
-                "outcome": Outcome(row["outcome"]),
-                "metadata": json.loads(row["metadata"]),
-            }
-        )
-        for row in rows.to_pylist()
+    return tuple(map(_attempt, rows.to_pylist()))
+
+
+def _attempt(row: Mapping[str, Any]) -> Attempt:
+    days = row.get("source_days")
+    return Attempt(
+        **{
+            **{name: value for name, value in row.items() if name != "table_name"},
+            "table": TableName.parse(row["table_name"]),
+            "outcome": Outcome(row["outcome"]),
+            "metadata": json.loads(row["metadata"]),
+            "source_days": SourceDays.from_json(days) if days else None,
+        }
     )
 
 
 @contextmanager
 def recorded_failure(
     lake: Lake, table: TableName, mode: Mode, metadata: Mapping[str, str] | None
-) -> Iterator[None]:
-    """Record whatever goes wrong inside as a failed attempt, and let it pass."""
+) -> Iterator[Reading]:
+    """Record whatever goes wrong inside as a failed attempt, and let it pass.
+
+    Gives a place for what is read inside.
+    """
+    reading = Reading()
     try:
-        yield
+        yield reading
     except Exception as error:
         try:
-            record(lake, failed_attempt(lake, table, mode, error, metadata))
+            record(lake, failed_attempt(lake, table, mode, error, metadata, reading))
         except LakeError as unwritable:
             # The first error is the one to tell; that the lake takes no notes is added to it.
             error.add_note(f"The attempt could not be recorded in {ATTEMPTS}: {unwritable}")
@@ -172,6 +214,7 @@ def failed_attempt(
     mode: Mode,
     error: Exception,
     metadata: Mapping[str, str] | None,
+    reading: Reading,
 ) -> Attempt:
     """Describe an attempt that ended in an error."""
     refused = error if isinstance(error, BatchRefused) else None
@@ -197,6 +240,8 @@ def failed_attempt(
         refused_rows=refused.report.rows if refused else None,
         table_version=lake.version(table) if lake.exists(table) else None,
         metadata=metadata,
+        # Only what was judged was read to a purpose; after another error it is to be read again.
+        source_days=reading.source_days if refused else None,
     )
 
 

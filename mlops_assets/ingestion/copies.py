@@ -127,7 +127,7 @@ def take_copy(
             return copy
     raise SourceChangedError(
         f"{location.uri} was changed while it was being read, {_ATTEMPTS} times in a row (before "
-        f"{before.identity}, after {after.identity}: size, time, inode). Nothing was published. "
+        f"{before.identity}, after {after.identity}: size, times, inode). Nothing was published. "
         "Let its writer write to another name and rename the file when it is complete, then run "
         "again."
     )

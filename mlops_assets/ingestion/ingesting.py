@@ -7,9 +7,9 @@ and append know it. What came of it is recorded as an attempt, whatever it was.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -17,19 +17,31 @@ import duckdb
 from mlops_assets.ingestion.attempts import (
     Attempt,
     Outcome,
+    Reading,
     bounds,
     mode_name,
     record,
     recorded_failure,
 )
+from mlops_assets.ingestion.contents import (
+    NO_ROWS,
+    READING,
+    DayContent,
+    SourceDays,
+    day_contents,
+    in_period,
+    reading_recipe,
+)
 from mlops_assets.ingestion.errors import SourceRefusedError
+from mlops_assets.ingestion.periods import days_of
 from mlops_assets.ingestion.scratch import scratch_folder
 from mlops_assets.ingestion.sources import CallableSource, FileSource, SqlSource
-from mlops_assets.ingestion.staging import SourceFile, stage
+from mlops_assets.ingestion.staging import REFUSALS, SourceFile, Staged, stage
 from mlops_assets.lake import Lake, TableName, Window
 from mlops_assets.quality import (
     AuditPolicy,
     Contract,
+    ContractColumn,
     Publication,
     Reason,
     columns,
@@ -40,9 +52,6 @@ from mlops_assets.quality import (
 )
 from mlops_assets.quality.contract import schema_of
 from mlops_assets.quality.policy import Mode
-
-# Beside the contents of its files, what decides which rows a batch has.
-_READING = {"format", "compression", "member", "null_values", "delimiter", "encoding"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ def ingest(
     LakeError
         If the lake cannot be written; the table is as it was.
     """
-    with recorded_failure(lake, table, mode, metadata):
+    with recorded_failure(lake, table, mode, metadata) as reading:
         done = _ingest(
             lake,
             source,
@@ -142,6 +151,7 @@ def ingest(
             metadata=metadata,
             allow_schema_change=allow_schema_change,
             loaded_at=loaded_at or datetime.now(UTC),
+            reading=reading,
         )
     start, end = bounds(mode)
     record(
@@ -160,6 +170,7 @@ def ingest(
             refused_rows=done.publication.quarantined,
             table_version=lake.version(table),
             metadata=metadata,
+            source_days=reading.source_days,
         ),
     )
     return done
@@ -179,12 +190,13 @@ def _ingest(
     metadata: Mapping[str, str] | None,
     allow_schema_change: bool,
     loaded_at: datetime,
+    reading: Reading,
 ) -> Ingestion:
     appends = mode == "append" and lake.exists(table)
     wanted = columns(contract)
     recipe = {
         "table": str(table),
-        "reading": source.model_dump(mode="json", include=_READING),
+        "reading": source.model_dump(mode="json", include=set(READING)),
         "contract": contract_hash(contract),
         "derived": dict(derived),
         "window": None if window is None else str(window),
@@ -208,6 +220,8 @@ def _ingest(
             )
         except SourceRefusedError as error:
             raise _quarantined(lake, table, error, recipe, loaded_at) from error
+        if isinstance(source, FileSource) and isinstance(mode, Window):
+            reading.source_days = _read_days(con, source, wanted, derived, mode, staged)
         batch_id = _batch_id(recipe, [(file.uri, file.sha256) for file in staged.files])
         publication = publish(
             lake,
@@ -222,6 +236,25 @@ def _ingest(
             allow_schema_change=allow_schema_change,
         )
     return Ingestion(publication, staged.files, batch_id, staged.outside_window)
+
+
+def _read_days(
+    con: duckdb.DuckDBPyConnection,
+    source: FileSource,
+    wanted: Sequence[ContractColumn],
+    derived: Mapping[str, str],
+    window: Window,
+    staged: Staged,
+) -> SourceDays:
+    """Sum up what was read for each day of the window, whatever the audit will say of it."""
+    found = day_contents(con, staged.relation, wanted, window.column, refusals=REFUSALS)
+    inside = set(days_of(window.start, window.end))
+    days: dict[date, DayContent] = {}
+    for file in staged.files:
+        for day, content in in_period(found.get(file.uri, {}), file.period).items():
+            if day in inside:
+                days[day] = days.get(day, NO_ROWS) + content
+    return SourceDays(reading_recipe(source, wanted, derived, window.column), days)
 
 
 def _published(con: duckdb.DuckDBPyConnection, table: TableName) -> list[tuple[str, str]]:

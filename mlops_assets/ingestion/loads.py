@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from itertools import groupby
 
 from mlops_assets.ingestion.attempts import ATTEMPTS, Attempt, failures
+from mlops_assets.ingestion.periods import days_of
 from mlops_assets.lake import Lake, TableName
 from mlops_assets.quality import PublishedBatch, published_batches, quarantine_name
 
@@ -156,7 +157,7 @@ def _days_published(published: Iterable[PublishedBatch]) -> dict[date, datetime]
         day: batch.at
         for batch in published
         if batch.window is not None
-        for day in _days(batch.window.start, batch.window.end)
+        for day in days_of(batch.window.start, batch.window.end)
     }
 
 
@@ -166,7 +167,7 @@ def _days_failed(failed: Iterable[Attempt]) -> dict[date, Attempt]:
         day: attempt
         for attempt in failed
         if attempt.window_start is not None and attempt.window_end is not None
-        for day in _days(attempt.window_start, attempt.window_end)
+        for day in days_of(attempt.window_start, attempt.window_end)
     }
 
 
@@ -178,13 +179,6 @@ def _whole_table(
     if newest is None or any(batch.at >= newest.attempted_at for batch in published):
         return ()
     return (Shortfall(None, None, str(newest.outcome), newest.reason, bool(published)),)
-
-
-def _days(start: date, end: date) -> Iterable[date]:
-    """Give the days of a half-open window, in UTC; a part of a day is none."""
-    first = start.date() if isinstance(start, datetime) else start
-    last = end.date() if isinstance(end, datetime) else end
-    return (first + timedelta(days=n) for n in range((last - first).days))
 
 
 def _compressed(verdicts: Sequence[tuple[date, _Cause | None]]) -> Iterable[Shortfall]:

@@ -30,7 +30,7 @@ class Fingerprint:
     Attributes
     ----------
     identity
-        Size, time of change and inode, or what the object store offers instead.
+        Size, times of writing and of change, and inode; or what the object store offers instead.
     modified_at
         Time of the last change, where the store tells.
     """
@@ -248,7 +248,8 @@ def _shown(path: Path, root: Path) -> str:
 def _stat(path: Path) -> Fingerprint:
     state = path.stat()
     return Fingerprint(
-        f"{state.st_size}-{state.st_mtime_ns}-{state.st_ino}-{state.st_dev}",
+        # The time of change as well: tools that copy or unpack set the time of writing back.
+        f"{state.st_size}-{state.st_mtime_ns}-{state.st_ctime_ns}-{state.st_ino}-{state.st_dev}",
         datetime.fromtimestamp(state.st_mtime, tz=UTC),
     )
 

@@ -23,6 +23,11 @@ class Period:
         """Whether it shares a moment with ``[start, end)``."""
         return self.start < end and start < self.end
 
+    @property
+    def days(self) -> list[date]:
+        """The days, in UTC, with which it shares a moment."""
+        return days_of(self.start, self.end + timedelta(days=1, microseconds=-1))
+
 
 @dataclass(frozen=True)
 class PathPattern:
@@ -150,6 +155,13 @@ class PathPattern:
             else:
                 parts.append(re.escape(part))
         return re.compile("".join(parts))
+
+
+def days_of(start: date, end: date) -> list[date]:
+    """Return the days of a half-open window, in UTC; a part of a day is none."""
+    first = start.date() if isinstance(start, datetime) else start
+    last = end.date() if isinstance(end, datetime) else end
+    return [first + timedelta(days=n) for n in range((last - first).days)]
 
 
 def midnight(moment: date | datetime) -> datetime:

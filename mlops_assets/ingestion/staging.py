@@ -8,7 +8,7 @@ tell; the contract's rules are audited afterwards, on the staged relation.
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from mlops_assets.ingestion.databases import sql_batches, sql_uri
 from mlops_assets.ingestion.errors import DeclarationError, SourceRefusedError, listing
 from mlops_assets.ingestion.headers import Wanted
 from mlops_assets.ingestion.json_rows import read_json
-from mlops_assets.ingestion.locations import locate
+from mlops_assets.ingestion.locations import Location, locate
 from mlops_assets.ingestion.parquet_rows import read_parquet
 from mlops_assets.ingestion.periods import Period
 from mlops_assets.ingestion.relations import (
@@ -72,7 +72,9 @@ class SourceFile:
     modified_at
         When it was last changed, where the store tells.
     known
-        Whether its rows were in the table already, so that they were not read again.
+        Whether its rows were known already, so that they were not read again.
+    period
+        The period its name says it covers, where the declaration has a ``{date}``.
     """
 
     uri: str
@@ -81,6 +83,7 @@ class SourceFile:
     rows: int
     modified_at: datetime | None
     known: bool = False
+    period: Period | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def stage(
     loaded_at: datetime,
     ignore_other_columns: bool = False,
     known: Collection[tuple[str, str]] = (),
+    locations: Sequence[Location] | None = None,
 ) -> Staged:
     """Read a source into a staged relation.
 
@@ -158,6 +162,8 @@ def stage(
         Leave further columns of the source aside instead of refusing the file.
     known
         URI and SHA-256 of files whose rows are not to be read again.
+    locations
+        The files to read, where the caller has found them; by default all that the source names.
 
     Returns
     -------
@@ -176,7 +182,9 @@ def stage(
     with _rows_in_order(con):
         _create(con, plan)
         if isinstance(source, FileSource):
-            files = _stage_files(con, source, plan, root=root, scratch=scratch, known=known)
+            if locations is None:
+                locations = locate(source, root=root, window=window)
+            files = _stage_files(con, source, plan, locations, scratch=scratch, known=known)
         else:
             files = (_stage_stream(con, source, plan, scratch),)
         con.execute(f"DROP TABLE IF EXISTS {ROWS}")
@@ -188,30 +196,28 @@ def _stage_files(
     con: duckdb.DuckDBPyConnection,
     source: FileSource,
     plan: _Plan,
+    locations: Sequence[Location],
     *,
-    root: Path,
     scratch: Path,
     known: Collection[tuple[str, str]],
 ) -> tuple[SourceFile, ...]:
     files: list[SourceFile] = []
     refused: list[SourceRefusedError] = []
-    locations = locate(source, root=root, window=plan.window)
     for location in locations:
         try:
             copy = take_copy(location, source, scratch)
+            file = SourceFile(
+                copy.uri, copy.sha256, copy.size, 0, copy.modified_at, period=location.period
+            )
             if (copy.uri, copy.sha256) in known:
-                files.append(
-                    SourceFile(copy.uri, copy.sha256, copy.size, 0, copy.modified_at, known=True)
-                )
+                files.append(replace(file, known=True))
                 continue
             rows = _read(con, copy, source, plan)
         except SourceRefusedError as refusal:
             refused.append(refusal)  # read on, so that all bad files are named at once
             continue
         _insert(con, rows, plan, copy.uri, copy.sha256, location.period)
-        files.append(
-            SourceFile(copy.uri, copy.sha256, copy.size, _count(con, ROWS), copy.modified_at)
-        )
+        files.append(replace(file, rows=_count(con, ROWS)))
     if refused:
         raise SourceRefusedError(
             [refusal for error in refused for refusal in error.refusals],
