@@ -9,11 +9,10 @@ import fcntl
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,19 +20,13 @@ from typing import Any
 
 from mlops_assets.lake import Lake
 from mlops_assets.registry import Registry
+from mlops_assets.registry.moving import mend_places
 from mlops_assets.settings import Settings, load_settings
 
 FINISHED_HOME = "MLOPS_TEST_DEMO_HOME"
 MLOPS = (sys.executable, "-m", "mlops_assets.cli.main")
 _OUTPUT = "demo-output.txt"
 _SUMMARY = "demo-summary.json"
-# Where MLflow's store says in which folder a model's files are.
-_PLACES = {
-    "experiments": ["artifact_location"],
-    "runs": ["artifact_uri"],
-    "logged_models": ["artifact_location"],
-    "model_versions": ["source", "storage_location"],
-}
 
 
 @dataclass(frozen=True)
@@ -141,11 +134,6 @@ def copy_home(source: Path, target: Path) -> Path:
     MLflow remembers where each model's files are as absolute paths; they are rewritten.
     """
     shutil.copytree(source, target)
-    with closing(sqlite3.connect(target / "mlflow" / "mlflow.db")) as store, store:
-        for table, columns in _PLACES.items():
-            for column in columns:
-                store.execute(
-                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
-                    (f"{source.resolve()}/", f"{target.resolve()}/"),
-                )
+    places = (f"{folder.resolve()}/" for folder in (source, target))
+    mend_places(target / "mlflow" / "mlflow.db", *places)
     return target

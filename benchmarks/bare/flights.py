@@ -20,7 +20,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def make_training_set(con: Any, plan: dict[str, Any]) -> None:
 
 def audit_of(con: Any, features: int) -> Any:
     """What the report says about the training set; ours finds it while it audits."""
-    from mlops_assets.training.training_set import PartSummary, TrainingSetAudit
+    from mlops_assets.training.training_set_audit import PartSummary, TrainingSetAudit
 
     parts = {
         name: PartSummary(rows, {"yes": yes}, first_day, last_day)
@@ -161,6 +161,8 @@ def main() -> None:
                     TableVersion(TableName("training", family.name), 0),
                     (),
                     audit_of(con, len(train.schema.names)),
+                    family.split.days(),
+                    datetime.now(UTC),
                 ),
                 entrants=tuple(entrants),
                 chosen=chosen,

@@ -4,6 +4,7 @@ Runs, versions and aliases live in MLflow; who was made champion and why lives i
 Delta table. Importing this package does not import MLflow.
 """
 
+from mlops_assets.registry.candidate_log import LoggedCandidate
 from mlops_assets.registry.errors import ModelNotFoundError, PromotionError, RegistryError
 from mlops_assets.registry.gate import Condition, Contender, Decision, decide
 from mlops_assets.registry.ledger import LEDGER, Event, LedgerEntry
@@ -17,7 +18,7 @@ from mlops_assets.registry.promotion import (
     set_challenger,
 )
 from mlops_assets.registry.provenance import Provenance, collect_provenance
-from mlops_assets.registry.registry import LoggedCandidate, ModelVersion, Registry
+from mlops_assets.registry.registry import ModelVersion, Registry
 
 __all__ = [
     "LEDGER",

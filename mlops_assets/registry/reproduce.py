@@ -23,7 +23,8 @@ from mlops_assets.registry.registry import ModelVersion, Registry
 from mlops_assets.training.candidate import Candidate, Member, train_candidate
 from mlops_assets.training.dataset import Part, load_parts
 from mlops_assets.training.family import ModelFamily
-from mlops_assets.training.training_set import TrainingSetError, training_set_again
+from mlops_assets.training.training_set import training_set_again
+from mlops_assets.training.training_set_relations import TrainingSetError
 
 if TYPE_CHECKING:
     import duckdb

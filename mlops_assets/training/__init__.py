@@ -9,10 +9,10 @@ no learning library.
 from mlops_assets.training.family import (
     CandidateDeclaration,
     FamilyError,
-    GateDeclaration,
     ModelFamily,
     declare_family,
 )
+from mlops_assets.training.family_gate import GateDeclaration
 
 __all__ = [
     "CandidateDeclaration",

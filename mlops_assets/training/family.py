@@ -7,7 +7,6 @@ lake and a feature registry (`mlops_assets.orchestration.model_family.checking`)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -22,11 +21,16 @@ from mlops_assets.declaration import (
     unknown_name,
 )
 from mlops_assets.lake import TableName
-from mlops_assets.training.family_monitoring import MonitoringPolicy, RetrainingPolicy
+from mlops_assets.training.family_fields import Identifier, LakeTable, Sentence
+from mlops_assets.training.family_gate import GateDeclaration
+from mlops_assets.training.family_monitoring import (
+    MonitoringPolicy,
+    RetrainingPolicy,
+    RollbackPolicy,
+)
+from mlops_assets.training.family_search import SearchDeclaration
 from mlops_assets.training.family_serving import ServingDeclaration
-
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+from mlops_assets.training.family_split import SplitDeclaration
 
 ALGORITHMS = ("linear", "catboost", "net", "ensemble")
 """Algorithms known by a short name. Another one is declared by its import path, `package:Class`."""
@@ -53,13 +57,6 @@ TRAINING_SET_COLUMNS = (
 
 class FamilyError(ValueError):
     """A family is declared wrongly. The message names the source, each key, value and rule."""
-
-
-def _table(value: str) -> str:
-    return str(TableName.parse(value))
-
-
-LakeTable = Annotated[str, AfterValidator(_table)]
 
 
 class SpineDeclaration(Declared):
@@ -136,149 +133,6 @@ class FeatureDeclaration(Declared):
         if not value:
             raise ValueError("names no column; give some, or 'all'")
         return value
-
-
-_DAYS = ("train_start", "train_end", "validation_end", "test_end")
-
-
-class SplitDeclaration(Declared):
-    """Time-ordered split. Each part begins where the one before it ends; ends are exclusive.
-
-    Attributes
-    ----------
-    train_start
-        First day of the training part; default: the first there is.
-    train_end, validation_end, test_end
-        First day that is no longer in the part.
-    column
-        Spine column whose calendar day decides (a DATE or TIMESTAMP; for local calendars).
-        Default: the prediction time, in UTC.
-    """
-
-    train_start: date | None = None
-    train_end: date
-    validation_end: date
-    test_end: date
-    column: Identifier | None = None
-
-    @constraint
-    def _every_part_has_days(self) -> Iterator[Problem]:
-        given = [name for name in _DAYS if name in self.__dict__ and getattr(self, name)]
-        for earlier, later in pairwise(given):
-            first, second = getattr(self, earlier), getattr(self, later)
-            if first >= second:
-                yield Problem(
-                    (later,),
-                    f"{second} must be after {earlier} {first}, or a part is empty.",
-                )
-
-
-class _Range(Declared):
-    """What an integer and a float range share: `low` below `high`, and no logarithm of nothing."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @constraint
-    def _in_order(self) -> Iterator[Problem]:
-        if not self.low < self.high:
-            yield Problem(("low",), f"{self.low} must be less than high {self.high}.")
-
-    @constraint
-    def _has_a_logarithm(self) -> Iterator[Problem]:
-        if self.log and self.low <= 0:
-            yield Problem(("log",), f"needs low above 0, not {self.low}.")
-
-
-class IntRange(_Range):
-    """Whole numbers from `low` to `high`, both included.
-
-    Attributes
-    ----------
-    kind
-        `int`.
-    low, high
-        Ends of the range.
-    log
-        Whether to search orders of magnitude evenly.
-    step
-        Distance between values; not together with `log`.
-    """
-
-    kind: Literal["int"]
-    low: int
-    high: int
-    step: int = Field(default=1, ge=1)
-
-    @constraint
-    def _step_or_log(self) -> Iterator[Problem]:
-        if self.log and self.step != 1:
-            yield Problem(("step",), f"{self.step} and log exclude each other; leave one out.")
-
-
-class FloatRange(_Range):
-    """Real numbers from `low` to `high`.
-
-    Attributes
-    ----------
-    kind
-        `float`.
-    low, high
-        Ends of the range.
-    log
-        Whether to search orders of magnitude evenly.
-    """
-
-    kind: Literal["float"]
-
-
-class Choices(Declared):
-    """A few values without an order.
-
-    Attributes
-    ----------
-    kind
-        `categorical`.
-    choices
-        The values.
-    """
-
-    kind: Literal["categorical"]
-    choices: tuple[str | bool | int | float | None, ...] = Field(min_length=1)
-
-
-SearchRange = Annotated[IntRange | FloatRange | Choices, Field(discriminator="kind")]
-
-
-class SearchDeclaration(Declared):
-    """How the parameters of a candidate are searched, on train and validation alone.
-
-    Attributes
-    ----------
-    space
-        Parameter to the values it may take.
-    trials
-        Most trials there are, over all resumptions. The first one is the declared `parameters`.
-    timeout
-        Most time one call of the search takes, as an ISO 8601 duration such as `PT30M`.
-    trial_timeout
-        Most time a trial takes; one that takes longer counts as failed.
-    workers
-        Processes that try at the same time; the deployment's threads are divided among them.
-    train_share
-        Share of the training days that a trial learns from; they are drawn by the seed.
-    metric
-        What is optimised on validation. Default: the task's loss.
-    """
-
-    space: dict[str, SearchRange] = Field(min_length=1)
-    trials: int = Field(default=40, ge=1, le=10_000)
-    timeout: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
-    trial_timeout: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0))
-    workers: int = Field(default=1, ge=1, le=64)
-    train_share: float = Field(default=1.0, gt=0, le=1)
-    metric: str | None = None
 
 
 def _algorithm(value: str) -> str:
@@ -358,67 +212,6 @@ class ThresholdDeclaration(Declared):
             )
 
 
-class BaselineDeclaration(Declared):
-    """The trivial model that a first champion must beat: the label's rate in training.
-
-    Attributes
-    ----------
-    by
-        Categorical features; the rate is then each group's own. Default: one rate for all.
-    smoothing
-        Rows' worth of the overall rate mixed into each group's.
-    """
-
-    by: tuple[Identifier, ...] = ()
-    smoothing: float = Field(default=50.0, ge=0)
-
-
-class NonInferiorityDeclaration(Declared):
-    """How much worse a challenger may be on a slice.
-
-    Attributes
-    ----------
-    margin
-        In the primary metric: on each slice the interval of the gain must lie above minus this.
-    columns
-        Slices to look at. Default: all of the family's.
-    """
-
-    margin: float = Field(default=0.02, ge=0)
-    columns: tuple[Identifier, ...] = ()
-
-
-class GateDeclaration(Declared):
-    """When a challenger becomes champion.
-
-    Attributes
-    ----------
-    minimum_gain
-        The whole interval of the gain in the primary metric must lie above this.
-    confidence
-        Level of every interval, such as 0.95.
-    draws
-        Bootstrap draws.
-    max_calibration_error
-        Highest expected calibration error that may serve; default: no limit.
-    max_latency_ms
-        Longest a single prediction may take, in milliseconds, at the 95th percentile; default: no
-        limit.
-    slices
-        How much worse the challenger may be on a slice. Default: slices do not decide.
-    baseline
-        What the first champion must beat.
-    """
-
-    minimum_gain: float = Field(default=0.0, ge=0)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    draws: int = Field(default=2000, ge=200, le=100_000)
-    max_calibration_error: float | None = Field(default=None, gt=0, le=1)
-    max_latency_ms: float | None = Field(default=None, gt=0)
-    slices: NonInferiorityDeclaration | None = None
-    baseline: BaselineDeclaration = BaselineDeclaration()
-
-
 class ModelFamily(Declared):
     """A declared model family: everything needed to train, evaluate and gate its models.
 
@@ -460,6 +253,8 @@ class ModelFamily(Declared):
         Who may serve.
     retraining
         When to train again.
+    rollback
+        When the version that serves gives way to the one before.
     monitoring
         How its predictions, features and performance are watched.
     serving
@@ -485,6 +280,7 @@ class ModelFamily(Declared):
     threshold: ThresholdDeclaration = ThresholdDeclaration()
     gate: GateDeclaration = GateDeclaration()
     retraining: RetrainingPolicy = RetrainingPolicy()
+    rollback: RollbackPolicy = RollbackPolicy()
     monitoring: MonitoringPolicy = MonitoringPolicy()
     serving: ServingDeclaration = ServingDeclaration()
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)

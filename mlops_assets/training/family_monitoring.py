@@ -1,10 +1,10 @@
-"""The declaration of how a model family is watched, and when it is trained again.
+"""The declaration of how a model family is watched, trained again, and taken back.
 
 Here is only what is declared. What is computed by it is in `mlops_assets.monitoring`.
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Literal
 
 from pydantic import Field
@@ -100,6 +100,58 @@ class RetrainingPolicy(Declared):
             )
 
 
+class RollbackPolicy(Declared):
+    """When the version that serves gives way to the one before, without anybody being asked.
+
+    Only a limit that is declared can do that; by default none is. Whatever the limits, a version
+    that a rollback took out of service does not come back by another one: only the gate or a person
+    brings it back.
+
+    Attributes
+    ----------
+    metric_drop
+        How much worse than the version before the primary metric must be, in its own unit, on the
+        same labelled rows and beyond what chance explains.
+    error_rate
+        Share of the predictions that may fail.
+    p99_seconds
+        Time in which 99 of 100 requests must be answered.
+    window_days
+        Days of predictions that are looked at for the metric, ending with the day evaluated.
+    min_rows
+        Labelled predictions of the version, without which its metric is not judged.
+    service_window
+        Time that is looked at for errors and latency.
+    min_requests
+        Requests in that time, without which errors and latency are not judged.
+    confidence
+        One minus the probability with which a version that breaks no limit is taken back by its
+        metric, over its whole time of service; and of the intervals of errors and latency.
+    cooldown
+        No automatic rollback within this time after any rollback.
+    """
+
+    metric_drop: float | None = Field(default=None, ge=0)
+    error_rate: float | None = Field(default=None, gt=0, lt=1)
+    p99_seconds: float | None = Field(default=None, gt=0)
+    window_days: int = Field(default=14, ge=5, le=365)
+    min_rows: int = Field(default=500, ge=2)
+    service_window: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
+    min_requests: int = Field(default=100, ge=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    cooldown: timedelta = Field(default=timedelta(days=1), ge=timedelta(0))
+
+    @property
+    def watches_service(self) -> bool:
+        """Whether errors or latency have a limit."""
+        return self.error_rate is not None or self.p99_seconds is not None
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether anything has a limit, so that a rollback can happen by itself."""
+        return self.metric_drop is not None or self.watches_service
+
+
 class MonitoringPolicy(Declared):
     """What is watched of a family, and over which days.
 
@@ -109,16 +161,31 @@ class MonitoringPolicy(Declared):
         Days that drift and performance are computed over, each ending with the day evaluated.
     label_due
         How long after its prediction time a label must be there; later it is overdue.
+    max_overdue
+        Share of the labels of the longest window that may be overdue.
     drift
         When a column has drifted.
     confidence
         Level of every interval.
+    start
+        First day that is scored and watched. Default: the first that the spine's table is
+        partitioned by; a family whose spine has no days of its own is watched only from a day that
+        is said here.
+    look_back
+        How long ago a day may be that is scored and evaluated by itself; earlier ones are
+        backfilled by hand.
+    fail_after
+        Age of the newest predictions, or of the newest evaluation, at which they are stale.
     """
 
     windows: tuple[int, ...] = Field(default=(1, 7, 28), min_length=1)
     label_due: timedelta = Field(default=timedelta(days=2), gt=timedelta(0))
+    max_overdue: float = Field(default=0.05, ge=0, le=1)
     drift: DriftPolicy = DriftPolicy()
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    start: date | None = None
+    look_back: timedelta = Field(default=timedelta(days=31), gt=timedelta(0))
+    fail_after: timedelta = Field(default=timedelta(days=2), gt=timedelta(0))
 
     @constraint
     def _windows_rise(self) -> Iterator[Problem]:

@@ -14,14 +14,8 @@ import numpy as np
 
 from mlops_assets.lake import TableVersion
 from mlops_assets.training.dataset import Part
-from mlops_assets.training.family import (
-    CandidateDeclaration,
-    Choices,
-    IntRange,
-    ModelFamily,
-    SearchDeclaration,
-    SearchRange,
-)
+from mlops_assets.training.family import CandidateDeclaration, ModelFamily
+from mlops_assets.training.family_search import Choices, IntRange, SearchDeclaration, SearchRange
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -4,95 +4,50 @@ The rows are those of the spine whose label is known. A row is in the part its c
 with one exception: a training row whose label became known only after the validation part's first
 prediction would tell the model about a time it is judged on, so it is *purged*: kept in the table
 with split `purged`, and used for nothing. The same holds between validation and test.
+
+A training set is made of what was known at one instant. What was predicted or became known later
+has no part in it, though the tables may hold it: so a past training can be repeated, and history be
+lived again.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.features import FeatureRegistry, Selection, Spine, join_side_by_side
 from mlops_assets.features.selection import AVAILABLE_AT_SUFFIX
-from mlops_assets.lake import BATCH_ROWS, Lake, TableName, TableVersion
-from mlops_assets.training.dataset import PARTS, FeatureSchema, feature_schema
+from mlops_assets.lake import BATCH_ROWS, Commit, Lake, TableName, TableVersion
+from mlops_assets.lake.schemas import quoted
+from mlops_assets.training.dataset import PARTS
 from mlops_assets.training.family import ModelFamily
-from mlops_assets.training.labels import label_facts
+from mlops_assets.training.family_split import SplitDays
 from mlops_assets.training.tasks import TaskError, declared_task
+from mlops_assets.training.training_set_audit import (
+    TrainingSetAudit,
+    audit_from,
+    audit_training_set,
+)
+from mlops_assets.training.training_set_relations import (
+    DATED,
+    JOINED,
+    KNOWN_AT,
+    SCORED,
+    SPLIT,
+    TrainingSetError,
+    count,
+)
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
 _KEY = "_key_"  # a join key stands apart, so that a feature may have the same name
-_SCORED, _SPLIT, _JOINED = "_training_scored", "_training_split", "_training_set"
-_DATED, _KNOWN_AT = "_training_dated", '"@known_at"'
 _INPUTS = "mlops.inputs"
 _AUDIT = "mlops.audit"
-
-
-class TrainingSetError(ValueError):
-    """A training set cannot be built or used; the message lists every reason and what to do."""
-
-
-@dataclass(frozen=True)
-class PartSummary:
-    """What one part of the split holds.
-
-    Attributes
-    ----------
-    rows
-        How many.
-    label
-        What the labels are: the share of yes or of each class, or where the values lie.
-    first_day, last_day
-        Calendar days by the split column.
-    """
-
-    rows: int
-    label: Mapping[str, float]
-    first_day: date
-    last_day: date
-
-
-@dataclass(frozen=True)
-class FeatureFinding:
-    """A feature that is of no use as it is; reported, not refused."""
-
-    feature: str
-    problem: str
-
-
-@dataclass(frozen=True)
-class TrainingSetAudit:
-    """What was found in a training set before it was published.
-
-    Attributes
-    ----------
-    rows
-        Rows published, purged ones included.
-    parts
-        The parts by name.
-    purged
-        Rows whose label came too late for their part.
-    unlabelled
-        Spine rows without a known label.
-    outside
-        Labelled rows before the first or after the last day of the split.
-    features
-        How many there are.
-    findings
-        Features that are null or constant throughout the training part.
-    """
-
-    rows: int
-    parts: Mapping[str, PartSummary]
-    purged: int
-    unlabelled: int
-    outside: int
-    features: int
-    findings: tuple[FeatureFinding, ...]
+_SPLIT_DAYS = "mlops.split"
+_AS_OF = "mlops.as_of"
 
 
 @dataclass(frozen=True)
@@ -107,11 +62,17 @@ class TrainingSet:
         The version of every table it was made of.
     audit
         What was found in it.
+    split
+        The days of its parts.
+    as_of
+        Nothing that was known later has a part in it.
     """
 
     version: TableVersion
     inputs: tuple[TableVersion, ...]
     audit: TrainingSetAudit
+    split: SplitDays
+    as_of: datetime
 
 
 def select_features(family: ModelFamily, views: FeatureRegistry) -> tuple[Selection, ...]:
@@ -146,6 +107,7 @@ def build_training_set(
     views: FeatureRegistry,
     *,
     versions: Mapping[TableName, int] | None = None,
+    as_of: datetime | None = None,
 ) -> TrainingSet:
     """Build, audit and publish the training set of a family.
 
@@ -157,12 +119,16 @@ def build_training_set(
         What to build, and the features there are.
     versions
         Versions of input tables to build from. Default: for each table its latest.
+    as_of
+        Rows predicted, and labels that became known, after this instant have no part in it; with a
+        zone. Default: now.
 
     Raises
     ------
     TrainingSetError
         Listing every fault; nothing is published then.
     """
+    as_of = _instant(family, datetime.now(UTC) if as_of is None else as_of)
     selections = select_features(family, views)
     wanted = versions or {}
     pins = {
@@ -171,11 +137,12 @@ def build_training_set(
     }
     inputs = tuple(TableVersion(table, version) for table, version in pins.items())
     with lake.connect(versions=pins, tables=pins) as con:
-        unlabelled = _score(con, family, selections)
-        outside = _split(con, family)
+        unlabelled = _score(con, family, selections, as_of)
+        split = family.split.days(_newest_known_day(con, family, as_of))
+        outside = _split(con, split)
         _join(con, family, selections)
-        audit = _audit(con, family, unlabelled=unlabelled, outside=outside)
-        columns = con.sql(f"SELECT * FROM {_JOINED}")
+        audit = audit_training_set(con, family, unlabelled=unlabelled, outside=outside)
+        columns = con.sql(f"SELECT * FROM {JOINED}")
         reader = columns.to_arrow_reader(BATCH_ROWS)
         described = _described(reader.schema, lake, family, selections)
         commit = lake.overwrite(
@@ -183,12 +150,18 @@ def build_training_set(
             reader.cast(described),
             metadata={
                 _INPUTS: [str(version) for version in inputs],
-                _AUDIT: json.loads(json.dumps(asdict(audit), default=date.isoformat)),
+                _AUDIT: audit.state(),
+                _SPLIT_DAYS: {
+                    name: None if day is None else day.isoformat()
+                    for name, day in asdict(split).items()
+                },
+                _AS_OF: as_of.isoformat(),
             },
             allow_schema_change=True,
             description=f"Training set of {family.name}: {family.description}",
         )
-    return TrainingSet(TableVersion(family.training_set, commit.version), inputs, audit)
+    version = TableVersion(family.training_set, commit.version)
+    return TrainingSet(version, inputs, audit, split, as_of)
 
 
 @contextmanager
@@ -219,8 +192,10 @@ def training_set_again(
     Raises
     ------
     TrainingSetError
-        When the features now come from a table that had no part in it then.
+        When the features now come from a table that had no part in it then, or it is not known any
+        more how it was made.
     """
+    made = published_training_set(lake, published)
     selections = select_features(family, views)
     pins = {used.table: used.version for used in inputs}
     if added := [name for name in input_tables(family, views) if name not in pins]:
@@ -230,14 +205,14 @@ def training_set_again(
         )
     pins[published.table] = published.version
     with lake.connect(versions=pins, tables=pins) as con:
-        _score(con, family, selections)
-        _split(con, family)
+        _score(con, family, selections, made.as_of)
+        _split(con, made.split)
         _join(con, family, selections)
-        yield con, _JOINED
+        yield con, JOINED
 
 
 def published_training_set(lake: Lake, version: TableVersion) -> TrainingSet:
-    """Return what is known of a published training set: its inputs and its audit.
+    """Return what is known of a published training set: how it was made, and its audit.
 
     Raises
     ------
@@ -247,39 +222,39 @@ def published_training_set(lake: Lake, version: TableVersion) -> TrainingSet:
     for commit in lake.history(version.table):
         if commit.version == version.version and _INPUTS in commit.metadata:
             inputs = tuple(TableVersion.parse(text) for text in commit.metadata[_INPUTS])
-            return TrainingSet(version, inputs, _audit_from(commit.metadata[_AUDIT]))
+            audit = audit_from(commit.metadata[_AUDIT])
+            return TrainingSet(version, inputs, audit, *_made(commit, audit))
     raise TrainingSetError(
         f"{version}: its history does not say what it was made of; build it again"
     )
 
 
-def _audit_from(record: Mapping[str, Any]) -> TrainingSetAudit:
-    parts = {
-        name: PartSummary(
-            rows=part["rows"],
-            # A record from before there was a choice of tasks has the mean of a binary label.
-            label=part["label"] if "label" in part else {"yes": part["mean_label"]},
-            first_day=date.fromisoformat(part["first_day"]),
-            last_day=date.fromisoformat(part["last_day"]),
-        )
-        for name, part in record["parts"].items()
+def _made(commit: Commit, audit: TrainingSetAudit) -> tuple[SplitDays, datetime]:
+    """Return the days of the parts, and what was known, of a published training set."""
+    if _SPLIT_DAYS not in commit.metadata:
+        # From before they were recorded: the days are those that the parts have rows of.
+        train, validation, test = (audit.parts[name] for name in PARTS)
+        end = test.last_day + timedelta(days=1)
+        days = SplitDays(train.first_day, validation.first_day, test.first_day, end)
+        return days, commit.timestamp
+    record: Mapping[str, str | None] = commit.metadata[_SPLIT_DAYS]
+    known: dict[str, Any] = {
+        name: None if day is None else date.fromisoformat(day) for name, day in record.items()
     }
-    findings = tuple(FeatureFinding(**finding) for finding in record["findings"])
-    in_order = {name: parts[name] for name in PARTS}
-    return TrainingSetAudit(**{**record, "parts": in_order, "findings": findings})
+    return SplitDays(**known), datetime.fromisoformat(commit.metadata[_AS_OF])
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _instant(family: ModelFamily, as_of: datetime) -> datetime:
+    if as_of.tzinfo is None:
+        raise TrainingSetError(
+            f"{family.name}: as_of {as_of.isoformat()} has no time zone; give one, such as "
+            f"{as_of.replace(tzinfo=UTC).isoformat()}"
+        )
+    return as_of.astimezone(UTC)
 
 
 def _sql_table(name: str) -> str:
     return TableName.parse(name).sql
-
-
-def _count(con: "duckdb.DuckDBPyConnection", query: str) -> int:
-    row = con.execute(query).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _require_columns(
@@ -317,9 +292,12 @@ def _join_keys(selections: Sequence[Selection]) -> tuple[str, ...]:
 
 
 def _score(
-    con: "duckdb.DuckDBPyConnection", family: ModelFamily, selections: Sequence[Selection]
+    con: "duckdb.DuckDBPyConnection",
+    family: ModelFamily,
+    selections: Sequence[Selection],
+    as_of: datetime,
 ) -> int:
-    """Make the table of scored rows with their label; return how many had none."""
+    """Make the table of scored rows with their label as known then; return how many had none."""
     spine, label = family.spine, family.label
     wanted = {f"spine.entity[{i}]": name for i, name in enumerate(spine.entity)}
     wanted |= {f"spine.keep[{i}]": name for i, name in enumerate(spine.keep)}
@@ -337,7 +315,7 @@ def _score(
     label_types = _require_columns(con, label.table, wanted, family)
     _require_instant(label_types, "label.available_at", label.available_at, family)
 
-    keys = ", ".join(_quoted(name) for name in spine.entity)
+    keys = ", ".join(quoted(name) for name in spine.entity)
     repeated = con.execute(
         f"""
         SELECT {keys}, count(*) FROM {_sql_table(spine.table)} WHERE {spine.filter or "true"}
@@ -350,7 +328,7 @@ def _score(
             f"{dict(zip(spine.entity, repeated, strict=False))} {repeated[-1]} times; an entity is "
             "scored once, or it can be in two parts of the split at once"
         )
-    label_keys = ", ".join(_quoted(column) for column in family.label_keys.values())
+    label_keys = ", ".join(quoted(column) for column in family.label_keys.values())
     repeated = con.execute(
         f"""
         SELECT {label_keys}, count(*) FROM {_sql_table(label.table)} WHERE {label.filter or "true"}
@@ -364,7 +342,7 @@ def _score(
             "times; give label.filter or label.keys so that a row has one label"
         )
     on = " AND ".join(
-        f"spine.{_quoted(name)} = truth.{_quoted(column)}"
+        f"spine.{quoted(name)} = truth.{quoted(column)}"
         for name, column in family.label_keys.items()
     )
     split_type = spine_types[family.split_column]
@@ -373,7 +351,7 @@ def _score(
             f"{family.name}: split.column {family.split_column!r} is {split_type}; "
             "it must be a DATE or a TIMESTAMP"
         )
-    day = f"spine.{_quoted(family.split_column)}"
+    day = f"spine.{quoted(family.split_column)}"
     hour = "NULL" if split_type == "DATE" else f"hour({day})"
     task = declared_task(family)
     try:
@@ -383,33 +361,36 @@ def _score(
             f"{family.name}: label.column {label.column!r} of {label.table} {error}"
         ) from error
     columns = ", ".join(
-        [f"spine.{_quoted(name)}" for name in dict.fromkeys((*spine.entity, *spine.keep))]
-        + [f"spine.{_quoted(name)} AS {_quoted(_KEY + name)}" for name in _join_keys(selections)]
+        [f"spine.{quoted(name)}" for name in dict.fromkeys((*spine.entity, *spine.keep))]
+        + [f"spine.{quoted(name)} AS {quoted(_KEY + name)}" for name in _join_keys(selections)]
     )
     con.execute(
         f"""
-        CREATE TEMP TABLE {_SCORED} AS
+        CREATE TEMP TABLE {SCORED} AS
         SELECT {columns},
-               spine.{_quoted(spine.prediction_time)} AS prediction_time,
-               {task.label_sql("truth." + _quoted(label.column))} AS label,
-               truth.{_quoted(label.available_at)} AS label_available_at,
+               spine.{quoted(spine.prediction_time)} AS prediction_time,
+               {task.label_sql("truth." + quoted(label.column))} AS label,
+               truth.{quoted(label.available_at)} AS label_available_at,
                CAST({day} AS DATE) AS split_day, CAST({hour} AS TINYINT) AS split_hour
         FROM (SELECT * FROM {_sql_table(spine.table)} WHERE {spine.filter or "true"}) AS spine
-        LEFT JOIN (SELECT * FROM {_sql_table(label.table)} WHERE {label.filter or "true"}) AS truth
-          ON {on}
-        """
+        LEFT JOIN (
+            SELECT * FROM {_sql_table(label.table)}
+            WHERE ({label.filter or "true"})
+              AND NOT coalesce({quoted(label.available_at)} > $as_of, false)
+        ) AS truth ON {on}
+        WHERE NOT coalesce(spine.{quoted(spine.prediction_time)} > $as_of, false)
+        """,
+        {"as_of": as_of},
     )
-    early = _count(
-        con, f"SELECT count(*) FROM {_SCORED} WHERE label_available_at <= prediction_time"
-    )
+    early = count(con, f"SELECT count(*) FROM {SCORED} WHERE label_available_at <= prediction_time")
     if early:
         raise TrainingSetError(
             f"{family.name}: {early} labels are known before their prediction is made "
             f"({label.available_at} <= {spine.prediction_time}); check both columns"
         )
-    undated = _count(
+    undated = count(
         con,
-        f"SELECT count(*) FROM {_SCORED} WHERE label IS NOT NULL AND "
+        f"SELECT count(*) FROM {SCORED} WHERE label IS NOT NULL AND "
         "(label_available_at IS NULL OR prediction_time IS NULL OR split_day IS NULL)",
     )
     if undated:
@@ -417,12 +398,31 @@ def _score(
             f"{family.name}: {undated} labelled rows lack {label.available_at}, "
             f"{spine.prediction_time} or {family.split_column}; when each was known must be said"
         )
-    return _count(con, f"SELECT count(*) FROM {_SCORED} WHERE label IS NULL")
+    return count(con, f"SELECT count(*) FROM {SCORED} WHERE label IS NULL")
 
 
-def _split(con: "duckdb.DuckDBPyConnection", family: ModelFamily) -> int:
+def _newest_known_day(
+    con: "duckdb.DuckDBPyConnection", family: ModelFamily, as_of: datetime
+) -> date | None:
+    """Return the newest day with labels, all of which were due; None where there is none.
+
+    A day some of whose labels are still to come is not taken: what is known early is not like the
+    rest, as flights without delay arrive first.
+    """
+    [(day,)] = con.execute(
+        f"""
+        SELECT max(split_day) FROM (
+            SELECT split_day FROM {SCORED} GROUP BY split_day
+            HAVING count(label) > 0 AND max(prediction_time) + $due <= $as_of
+        )
+        """,
+        {"due": family.monitoring.label_due, "as_of": as_of},
+    ).fetchall()
+    return None if day is None else date(day.year, day.month, day.day)
+
+
+def _split(con: "duckdb.DuckDBPyConnection", split: SplitDays) -> int:
     """Give every labelled row its part; return how many lie outside the split's days."""
-    split = family.split
     days = {
         "start": split.train_start or date.min,
         "train_end": split.train_end,
@@ -436,8 +436,8 @@ def _split(con: "duckdb.DuckDBPyConnection", family: ModelFamily) -> int:
              ELSE 'test' END"""
     con.execute(
         f"""
-        CREATE TEMP TABLE {_SPLIT} AS
-        WITH parts AS (SELECT *, {part} AS part FROM {_SCORED} WHERE label IS NOT NULL),
+        CREATE TEMP TABLE {SPLIT} AS
+        WITH parts AS (SELECT *, {part} AS part FROM {SCORED} WHERE label IS NOT NULL),
         begins AS (
             SELECT min(prediction_time) FILTER (part = 'validation') AS validation_begins,
                    min(prediction_time) FILTER (part = 'test') AS test_begins
@@ -451,15 +451,15 @@ def _split(con: "duckdb.DuckDBPyConnection", family: ModelFamily) -> int:
         """,
         days,
     )
-    labelled = _count(con, f"SELECT count(*) FROM {_SCORED} WHERE label IS NOT NULL")
-    return labelled - _count(con, f"SELECT count(*) FROM {_SPLIT}")
+    labelled = count(con, f"SELECT count(*) FROM {SCORED} WHERE label IS NOT NULL")
+    return labelled - count(con, f"SELECT count(*) FROM {SPLIT}")
 
 
 def _join(
     con: "duckdb.DuckDBPyConnection", family: ModelFamily, selections: Sequence[Selection]
 ) -> None:
     """Add what was known about each row when its prediction was made."""
-    own_columns = [row[0] for row in con.execute(f"DESCRIBE {_SPLIT}").fetchall()]
+    own_columns = [row[0] for row in con.execute(f"DESCRIBE {SPLIT}").fetchall()]
     taken = dict.fromkeys(own_columns, "")
     for selection in selections:
         for name in selection.features:
@@ -472,7 +472,7 @@ def _join(
                 )
             taken[output] = f"view {selection.view.name}"
     keys = _join_keys(selections)
-    spine = Spine(_SPLIT, tuple(_KEY + name for name in keys), "prediction_time")
+    spine = Spine(SPLIT, tuple(_KEY + name for name in keys), "prediction_time")
     renamed = [
         Selection(
             selection.view,
@@ -483,125 +483,19 @@ def _join(
         for selection in selections
     ]
     joined = join_side_by_side(
-        con, spine, renamed, order_by=("prediction_time", *family.spine.entity), name=_JOINED
+        con, spine, renamed, order_by=("prediction_time", *family.spine.entity), name=JOINED
     )
-    own = [f"spine.{_quoted(name)}" for name in own_columns if not name.startswith(_KEY)]
-    features = [_quoted(s.prefix + name) for s in selections for name in s.features]
-    latest = ", ".join(_quoted(s.label + AVAILABLE_AT_SUFFIX) for s in selections)
+    own = [f"spine.{quoted(name)}" for name in own_columns if not name.startswith(_KEY)]
+    features = [quoted(s.prefix + name) for s in selections for name in s.features]
+    latest = ", ".join(quoted(s.label + AVAILABLE_AT_SUFFIX) for s in selections)
     con.execute(
         f"""
-        CREATE TEMP VIEW {_DATED} AS
-        SELECT {", ".join([*own, *features])}, greatest({latest}) AS {_KNOWN_AT}
+        CREATE TEMP VIEW {DATED} AS
+        SELECT {", ".join([*own, *features])}, greatest({latest}) AS {KNOWN_AT}
         FROM {joined.from_sql}
         """
     )
-    con.execute(f"CREATE TEMP VIEW {_JOINED} AS SELECT * EXCLUDE ({_KNOWN_AT}) FROM {_DATED}")
-
-
-def _audit(
-    con: "duckdb.DuckDBPyConnection", family: ModelFamily, *, unlabelled: int, outside: int
-) -> TrainingSetAudit:
-    """Check the built training set.
-
-    Raises
-    ------
-    TrainingSetError
-        Listing every fault that makes it unfit to learn from or to judge on.
-    """
-    faults: list[str] = []
-    leaks = _count(con, f"SELECT count(*) FROM {_DATED} WHERE {_KNOWN_AT} > prediction_time")
-    if leaks:
-        faults.append(f"{leaks} rows hold a feature value that was not known at prediction time")
-    task = declared_task(family)
-    labels = label_facts(con, _SPLIT, task)
-    purged = labels.pop("purged").rows if "purged" in labels else 0
-    if "train" in labels:
-        task = task.learnt_from(labels["train"])
-    for part in PARTS:
-        if part not in labels:
-            faults.append(
-                f"{part}: is empty; {_days_of(con)} {unlabelled} spine rows have no label, "
-                f"{outside} lie outside the split and {purged} were purged"
-            )
-            continue
-        try:
-            task.check_labels(part, labels[part])
-        except TaskError as error:
-            faults.append(str(error))
-    schema = feature_schema(con, _JOINED, family)
-    findings, infinite = _examine(con, schema)
-    faults += infinite
-    if faults:
-        raise TrainingSetError(
-            "\n".join([f"training set of {family.name} is refused:", *(f"  {f}" for f in faults)])
-        )
-    parts = {
-        part: PartSummary(labels[part].rows, task.summary(labels[part]), first, last)
-        for part, first, last in con.execute(
-            f"""
-            SELECT split, min(split_day), max(split_day)
-            FROM {_SPLIT} WHERE split <> 'purged' GROUP BY split ORDER BY min(split_day)
-            """
-        ).fetchall()
-    }
-    return TrainingSetAudit(
-        rows=sum(part.rows for part in parts.values()) + purged,
-        parts=parts,
-        purged=purged,
-        unlabelled=unlabelled,
-        outside=outside,
-        features=len(schema.names),
-        findings=findings,
-    )
-
-
-def _days_of(con: "duckdb.DuckDBPyConnection") -> str:
-    days = con.execute(f"SELECT min(split_day), max(split_day) FROM {_SCORED}").fetchone()
-    if days is None or days[0] is None:
-        return "the spine is empty;"
-    return f"the spine runs from {days[0]} to {days[1]};"
-
-
-def _examine(
-    con: "duckdb.DuckDBPyConnection", schema: FeatureSchema
-) -> tuple[tuple[FeatureFinding, ...], list[str]]:
-    """Find features that say nothing in training, and those that hold infinite numbers."""
-    facts = _facts(
-        con,
-        "WHERE split = 'train'",
-        [f"{how}({_quoted(name)})" for name in schema.names for how in ("count", "min", "max")],
-    )
-    numbers = schema.numeric
-    infinite = _facts(
-        con, "", [f"count_if(isinf(CAST({_quoted(name)} AS FLOAT)))" for name in numbers]
-    )
-    infinite_faults = [
-        f"feature {name!r} is infinite as a 32-bit number in {rows} rows; "
-        "guard the division in its SQL (nullif)"
-        for name, rows in zip(numbers, infinite[1:], strict=True)
-        if rows
-    ]
-    findings: list[FeatureFinding] = []
-    train_rows, *each = facts
-    for name, known, lowest, highest in zip(
-        schema.names, each[::3], each[1::3], each[2::3], strict=True
-    ):
-        if not known:
-            findings.append(FeatureFinding(name, "null in every training row"))
-        elif lowest == highest:
-            gaps = "" if known == train_rows else " or null"
-            findings.append(FeatureFinding(name, f"always {lowest}{gaps} in training"))
-    return tuple(findings), infinite_faults
-
-
-def _facts(con: "duckdb.DuckDBPyConnection", where: str, expressions: list[str]) -> tuple[Any, ...]:
-    """Return the number of rows and the given aggregates over them."""
-    row = con.execute(
-        f"SELECT {', '.join(['count(*)', *expressions])} FROM {_JOINED} {where}"
-    ).fetchone()
-    if row is None:
-        raise TrainingSetError(f"{_JOINED} could not be examined: it gave no row")
-    return tuple(row)
+    con.execute(f"CREATE TEMP VIEW {JOINED} AS SELECT * EXCLUDE ({KNOWN_AT}) FROM {DATED}")
 
 
 def _described(

@@ -36,12 +36,8 @@ from mlops_assets.training.candidate import Candidate, train_baseline, train_can
 from mlops_assets.training.dataset import Part, load_parts
 from mlops_assets.training.evaluation import evaluate
 from mlops_assets.training.explaining import Effort, explain_model, features_by_view
-from mlops_assets.training.family import (
-    CandidateDeclaration,
-    FloatRange,
-    IntRange,
-    SearchDeclaration,
-)
+from mlops_assets.training.family import CandidateDeclaration
+from mlops_assets.training.family_search import FloatRange, IntRange, SearchDeclaration
 from mlops_assets.training.training_set import (
     TrainingSet,
     build_training_set,

@@ -12,10 +12,10 @@ from mlops_assets.lake import Lake, TableName
 from mlops_assets.training import ModelFamily
 from mlops_assets.training.training_set import (
     TrainingSet,
-    TrainingSetError,
     build_training_set,
     published_training_set,
 )
+from mlops_assets.training.training_set_relations import TrainingSetError
 
 SPINE, OUTCOMES, VIEW = (
     TableName("features", "spine"),

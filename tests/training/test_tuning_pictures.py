@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlops_assets.training.family import SearchDeclaration
+from mlops_assets.training.family_search import SearchDeclaration
 from mlops_assets.training.pictures import LIGHT, Draw, svg
 from mlops_assets.training.tuning import SearchResult, TrialRecord, TrialState
 from mlops_assets.training.tuning.pictures import (

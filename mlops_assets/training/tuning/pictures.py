@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.training.family import Choices, SearchRange
+from mlops_assets.training.family_search import Choices, SearchRange
 from mlops_assets.training.pictures import Draw, Palette, Plot, png
 from mlops_assets.training.pictures.canvas import DASHES
 from mlops_assets.training.tuning.result import SearchResult, TrialRecord, TrialState

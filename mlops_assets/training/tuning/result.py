@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlops_assets.training.family import SearchRange
+from mlops_assets.training.family_search import SearchRange
 
 if TYPE_CHECKING:
     import pyarrow as pa

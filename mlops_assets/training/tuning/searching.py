@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 from mlops_assets.lake.scratch import private_folder
 from mlops_assets.training.dataset import Part
 from mlops_assets.training.estimators import Progress
-from mlops_assets.training.family import CandidateDeclaration, ModelFamily, SearchDeclaration
+from mlops_assets.training.family import CandidateDeclaration, ModelFamily
+from mlops_assets.training.family_search import SearchDeclaration
 from mlops_assets.training.metrics import Metric, MetricError
 from mlops_assets.training.search_space import share_of_days
 from mlops_assets.training.tuning.messages import (

@@ -18,7 +18,7 @@ from optuna.pruners import MedianPruner
 from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
-from mlops_assets.training.family import SearchDeclaration
+from mlops_assets.training.family_search import SearchDeclaration
 from mlops_assets.training.search_space import distributions, inside, suggest
 from mlops_assets.training.tuning.journal import Journal
 from mlops_assets.training.tuning.result import Outcome, TrialRecord, TrialState, TuningError
