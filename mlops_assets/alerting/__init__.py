@@ -20,6 +20,7 @@ from mlops_assets.alerting.message import TEST_TEXT, Text
 from mlops_assets.alerting.occurrence import AlertKind, Occurrence, Severity
 from mlops_assets.alerting.serving_events import record_serving_events
 from mlops_assets.alerting.sinks import Sink, open_sinks
+from mlops_assets.alerting.unrecorded import Unrecorded
 
 __all__ = [
     "LOG",
@@ -44,6 +45,7 @@ __all__ = [
     "Sink",
     "Text",
     "Transition",
+    "Unrecorded",
     "declared_alerts",
     "deliver",
     "open_sinks",

@@ -5,17 +5,17 @@ there, only where to find it; `mlops_assets.alerting.sinks` reads it when someth
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
 from pydantic import Field, field_validator
 
 from mlops_assets.alerting.errors import AlertsDeclarationError
 from mlops_assets.alerting.occurrence import AlertKind, Occurrence, Severity
 from mlops_assets.declaration import Declared, Problem, constraint, find_problems, unknown_name
+from mlops_assets.declaration.files import DeclarationFileError, declared_attributes
 
 COMPONENT = "mlops_assets.orchestration.alerts.AlertRules"
 """The ``type`` of the document that declares alerts."""
@@ -183,25 +183,21 @@ def declared_alerts(defs: Path) -> AlertsDeclaration | None:
         When a file is no YAML, alerts are declared wrongly, or in two places.
     """
     found: dict[Path, AlertsDeclaration] = {}
-    for path in sorted(defs.rglob("defs.yaml")):
-        try:
-            documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, OSError) as error:
-            raise AlertsDeclarationError(f"{path}: cannot be read: {error}") from error
-        for document in documents:
-            if not isinstance(document, Mapping) or document.get("type") != COMPONENT:
-                continue
-            attributes = document.get("attributes") or {}
-            if problems := find_problems(AlertsDeclaration, attributes):
-                raise AlertsDeclarationError(
-                    "\n".join(f"{path}: attributes.{problem}" for problem in problems)
-                )
-            if found:
-                raise AlertsDeclarationError(
-                    f"{path}: declares alerts, and so does {next(iter(found))}; write the rules of "
-                    "both into one"
-                )
-            found[path] = AlertsDeclaration.model_validate(attributes)
+    try:
+        declared = declared_attributes(defs, COMPONENT)
+    except DeclarationFileError as error:
+        raise AlertsDeclarationError(str(error)) from error
+    for path, attributes in declared:
+        if problems := find_problems(AlertsDeclaration, attributes):
+            raise AlertsDeclarationError(
+                "\n".join(f"{path}: attributes.{problem}" for problem in problems)
+            )
+        if found:
+            raise AlertsDeclarationError(
+                f"{path}: declares alerts, and so does {next(iter(found))}; write the rules of "
+                "both into one"
+            )
+        found[path] = AlertsDeclaration.model_validate(attributes)
     return next(iter(found.values()), None)
 
 

@@ -5,12 +5,14 @@ send the same one. Who is killed between the two leaves a claim that lapses, and
 again: a message arrives at least once, and more than once only then, or when a sink took it and did
 not say so in time. Each sink is on its own: what one has got is not sent to it again because
 another one has not.
+
+When more than `STORM` messages of a rule are due for a sink at once, they are sent as one.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import repeat
 
@@ -20,6 +22,9 @@ from mlops_assets.alerting.log import Change, Message, Transition
 from mlops_assets.alerting.message import Text
 from mlops_assets.alerting.sinks import Sink
 
+STORM = 5
+"""More messages of one rule than this, due for a sink at the same time, are sent as one."""
+
 _FIRST_PAUSE = timedelta(seconds=30)
 _LONGEST_PAUSE = timedelta(hours=1)
 _CLAIM_SLACK = timedelta(seconds=30)
@@ -27,7 +32,7 @@ _CLAIM_SLACK = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of one message.
+    """What became of the message about one alert; several may have been told by one.
 
     Attributes
     ----------
@@ -50,7 +55,7 @@ class Deliveries:
     Attributes
     ----------
     sent, failed
-        Messages that were sent, and that were not.
+        What was sent, and what was not, one for each alert.
     unusable
         Sinks that are not set up, each with why; nothing was tried there.
     waiting
@@ -71,9 +76,17 @@ class Deliveries:
 
 @dataclass(frozen=True)
 class _Due:
-    alert: Alert
+    """One message that is due: about one alert, or about several of a rule that say the same."""
+
+    alerts: tuple[Alert, ...]
     sink: str
     message: Message
+
+    def text(self, ui_url: str) -> Text:
+        """Write it."""
+        if len(self.alerts) == 1:
+            return Text.of(self.alerts[0], self.message, ui_url)
+        return Text.digest(self.alerts, self.message, ui_url)
 
 
 def deliver(
@@ -118,7 +131,8 @@ def deliver(
             if not claimed:
                 break
             to = [usable[due.sink] for due in claimed]
-            outcome = list(pool.map(_send, claimed, to, repeat(ui_url), repeat(left)))
+            answers = pool.map(_send, claimed, to, repeat(ui_url), repeat(left))
+            outcome = [sent for answer in answers for sent in answer]
             _note(book, outcome)
             done += outcome
             down |= {sent.sink for sent in outcome if sent.problem is not None}
@@ -128,7 +142,7 @@ def deliver(
         sent=tuple(sent for sent in done if sent.problem is None),
         failed=tuple(sent for sent in done if sent.problem is not None),
         unusable={name: sink.problem for name, sink in sinks.items() if sink.problem is not None},
-        waiting=sum(1 for _ in left_over),
+        waiting=len(list(left_over)),
     )
 
 
@@ -140,27 +154,38 @@ def _claim(book: AlertBook, sinks: Mapping[str, Sink], *, at_once: bool) -> list
         now = book.clock()
         taken.clear()
         for due in _due(book, fold(known), sinks, now, at_once=at_once):
-            taken.setdefault(due.sink, due)
+            first = taken.setdefault(due.sink, due)
+            if due is not first and _say_the_same(due, first):
+                taken[due.sink] = replace(first, alerts=(*first.alerts, *due.alerts))
+        for name, due in taken.items():
+            if len(due.alerts) <= STORM:
+                taken[name] = replace(due, alerts=due.alerts[:1])
         return [
             Transition(
                 now,
-                due.alert.alert_id,
-                due.alert.rule,
+                alert.alert_id,
+                alert.rule,
                 Change.sending,
                 sink=due.sink,
                 message=due.message,
                 until=now + sinks[due.sink].timeout + _CLAIM_SLACK,
             )
             for due in taken.values()
+            for alert in due.alerts
         ]
 
     book.log.change(decide)
     return list(taken.values())
 
 
-def _send(due: _Due, sink: Sink, ui_url: str, within: float) -> Sent:
-    problem = sink.send(Text.of(due.alert, due.message, ui_url), within)
-    return Sent(due.alert.alert_id, due.sink, due.message, problem)
+def _say_the_same(one: _Due, other: _Due) -> bool:
+    return (one.alerts[0].rule, one.message) == (other.alerts[0].rule, other.message)
+
+
+def _send(due: _Due, sink: Sink, ui_url: str, within: float) -> tuple[Sent, ...]:
+    """Send one message, and say what became of it for each alert that it is about."""
+    problem = sink.send(due.text(ui_url), within)
+    return tuple(Sent(alert.alert_id, due.sink, due.message, problem) for alert in due.alerts)
 
 
 def _note(book: AlertBook, outcome: Sequence[Sent]) -> None:
@@ -204,7 +229,7 @@ def _due(
                 continue
             message = _message(book, alert, delivery, told_at.get((alert.identity, name)), now)
             if message is not None:
-                yield _Due(alert, name, message)
+                yield _Due((alert,), name, message)
 
 
 def _is_free(delivery: Delivery, now: datetime, *, at_once: bool) -> bool:

@@ -1,15 +1,18 @@
 """What a message says: plain text. What a sink shows specially is escaped for it by Apprise."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from mlops_assets.alerting.alert import Alert
 from mlops_assets.alerting.log import Message
-from mlops_assets.alerting.occurrence import Occurrence, Severity
+from mlops_assets.alerting.occurrence import Occurrence, Severity, shortened
 
 _LONGEST_TITLE = 150
+_LONGEST_ENTRY = 300
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,7 @@ class Text:
             Where people reach Dagster's UI; empty for no link.
         """
         found = alert.occurrence
-        prefix = {
-            Message.raised: found.severity.upper(),
-            Message.reminder: f"STILL {found.severity.upper()}",
-            Message.resolved: "RESOLVED",
-        }[message]
-        title = _line(f"{prefix}: {found.kind.replace('_', ' ')}: {found.subject}")
+        title = _line(f"{_prefix(message, found.severity)}: {_about(found)}")
         lines = [_line(found.what), ""]
         lines += [f"{name}: {_line(value)}" for name, value in _facts(alert, message) if value]
         if ui_url:
@@ -63,12 +61,54 @@ class Text:
             severity=None if message is Message.resolved else found.severity,
         )
 
+    @classmethod
+    def digest(cls, alerts: Sequence[Alert], message: Message, ui_url: str = "") -> Self:
+        """Write one message about several alerts of a rule.
+
+        Parameters
+        ----------
+        alerts
+            As they are now; at least one.
+        message, ui_url
+            As in `of`.
+        """
+        worst = max((alert.occurrence.severity for alert in alerts), key=lambda one: one.rank)
+        lines = [
+            _line(
+                f"- {alert.alert_id} {alert.occurrence.severity}: {_about(alert.occurrence)}: "
+                f"{shortened(alert.occurrence.what, _LONGEST_ENTRY)}"
+            )
+            for alert in alerts[:_LISTED]
+        ]
+        if len(alerts) > _LISTED:
+            lines.append(f"… and {len(alerts) - _LISTED} more.")
+        if ui_url:
+            lines += ["", f"Look: {ui_url.rstrip('/')}"]
+        lines += ["", f"{len(alerts)} alerts by the rule {alerts[0].rule}. All: mlops alerts list"]
+        return cls(
+            title=f"{_prefix(message, worst)}: {len(alerts)} alerts of {alerts[0].rule}",
+            body="\n".join(lines),
+            severity=None if message is Message.resolved else worst,
+        )
+
 
 TEST_TEXT = Text(
     "TEST: alerts of mlops reach this place",
     "Nothing happened. Somebody ran `mlops alerts test` to see whether messages arrive here.",
     Severity.info,
 )
+
+
+def _prefix(message: Message, severity: Severity) -> str:
+    return {
+        Message.raised: severity.upper(),
+        Message.reminder: f"STILL {severity.upper()}",
+        Message.resolved: "RESOLVED",
+    }[message]
+
+
+def _about(found: Occurrence) -> str:
+    return f"{found.kind.replace('_', ' ')}: {found.subject}"
 
 
 def _facts(alert: Alert, message: Message) -> list[tuple[str, str | None]]:

@@ -110,6 +110,6 @@ class Occurrence:
         )
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:
     """Cut a text that is longer than people read."""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -24,6 +24,8 @@ class _Trouble:
     next_step: str
     lasting: bool = True
     kind: AlertKind = AlertKind.service_health
+    hourly: bool = False
+    """Whether it comes with each request, so that an hour of it counts once."""
 
 
 BEGINS = {
@@ -49,6 +51,13 @@ BEGINS = {
     ),
     "model_refused": _Trouble(
         "model", Severity.error, "Roll back, or register a version that loads: mlops models list"
+    ),
+    "model_failed": _Trouble(
+        "failing",
+        Severity.error,
+        "See what it says; if the model is to blame, roll back: mlops models rollback FAMILY",
+        lasting=False,
+        hourly=True,
     ),
     "canary_stopped": _Trouble(
         "canary",
@@ -107,9 +116,13 @@ def record_serving_events(
         When the lake cannot be read or written.
     """
     newest = since
+    recorded: set[tuple[str, str]] = set()
     for at, happened in _events(lake, since - overlap if since else None):
         if isinstance(happened, Occurrence):
-            book.record([happened])
+            # What comes with each request comes by the thousand.
+            if (happened.subject, happened.key) not in recorded:
+                recorded.add((happened.subject, happened.key))
+                book.record([happened])
         else:
             kind, subject, because = happened
             _resolve_older(book, kind, subject, because, at)
@@ -150,7 +163,7 @@ def _events(
                 Occurrence(
                     trouble.kind,
                     _subject(trouble, family),
-                    event_id,
+                    f"{model} {at:%Y-%m-%d %H}" if trouble.hourly else event_id,
                     message,
                     trouble.severity,
                     asset=f"inference/{family}" if family else str(_EVENTS),

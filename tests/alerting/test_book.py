@@ -202,5 +202,9 @@ def test_events_of_the_server_raise_and_end_alerts_once(
     assert record_serving_events(book, lake) == newest
     assert len(changes(book)) == before
     ship(event(7, EventKind.log_recovered))
-    record_serving_events(book, lake, newest)
+    newest = record_serving_events(book, lake, newest)
     assert open_subjects() == left - {"inference_log/full"}
+    ship(*(event(minute, EventKind.model_failed, "bikes") for minute in (8, 9, 10)))
+    record_serving_events(book, lake, newest)
+    [failing] = [one for one in book.open_alerts() if one.occurrence.subject == "failing/bikes"]
+    assert len(failing.keys) == 1  # an hour of failing requests counts once

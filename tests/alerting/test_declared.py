@@ -30,7 +30,7 @@ def read(folder: Path, text: str) -> str:
 def test_a_declaration_is_found_beside_others(tmp_path: Path) -> None:
     assert declared_alerts(tmp_path) is None
     (tmp_path / "alerts").mkdir()
-    (tmp_path / "alerts" / "defs.yaml").write_text(GOOD)
+    (tmp_path / "alerts" / "defs.yml").write_text(GOOD)
     (tmp_path / "defs.yaml").write_text("type: other\nattributes: {}\n")
     found = declared_alerts(tmp_path)
     assert found is not None

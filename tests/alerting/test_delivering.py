@@ -21,11 +21,13 @@ from mlops_assets.alerting import (
     Occurrence,
     Severity,
     Sink,
+    Unrecorded,
     deliver,
     open_sinks,
 )
+from mlops_assets.alerting.delivering import STORM
 from mlops_assets.lake import Lake
-from tests.alerting.conftest import Clock, NewBook, stale
+from tests.alerting.conftest import Clock, NewBook, declaration, stale
 from tests.alerting.receivers import Hook, mail_server, webhook
 from tests.servers import free_port
 
@@ -341,3 +343,60 @@ def test_many_small_files_are_joined(
     assert len(book.alerts()[0].keys) == 3
     book.record([stale("4")])
     assert len(book.alerts()[0].keys) == 4
+
+
+def test_a_storm_is_one_message_and_everyone_in_it_has_been_told(
+    book: AlertBook, hook: Hook
+) -> None:
+    storm = [stale(subject=f"raw/t{number}", asset=f"raw/t{number}") for number in range(STORM + 1)]
+    book.record(storm)
+
+    sent = send(book, ui_url="http://dagster.example.com")
+    again = send(book)
+    book.resolve(AlertKind.stale_asset, [each.subject for each in storm], "the source is back")
+    send(book)
+
+    assert len(sent.sent) == STORM + 1
+    assert again == Deliveries()
+    assert titles(hook) == [
+        f"ERROR: {STORM + 1} alerts of everything",
+        f"RESOLVED: {STORM + 1} alerts of everything",
+    ]
+    told = hook.calls[0]["message"]
+    assert all(f"stale asset: raw/t{number}:" in told for number in range(STORM + 1))
+    assert all(alert.alert_id in told for alert in book.alerts())
+
+
+def test_a_storm_that_could_not_be_sent_is_sent_later_as_one(
+    book: AlertBook, hook: Hook, clock: Clock
+) -> None:
+    book.record([stale(subject=f"raw/t{number}") for number in range(STORM + 1)])
+    hook.status = 500
+    failed = send(book)
+    hook.status = 200
+    clock.move(minutes=1)
+    send(book)
+
+    assert len(failed.failed) == STORM + 1
+    assert titles(hook) == [f"ERROR: {STORM + 1} alerts of everything"]
+
+
+def test_what_cannot_be_kept_is_told_at_once_and_once_in_a_cooldown(
+    clock: Clock, hook: Hook
+) -> None:
+    unrecorded = Unrecorded(declaration(), clock)
+    sinks = open_sinks(declaration().sinks)
+    full = Occurrence(AlertKind.inference_log, "inference_log/full", "1", "The disk is full.")
+
+    hook.status = 500
+    [failed] = unrecorded.tell(full, sinks)
+    hook.status = 200
+    [sent] = unrecorded.tell(full, sinks)
+    silent = unrecorded.tell(full, sinks)
+    clock.move(hours=2)
+    unrecorded.tell(full, sinks)
+
+    assert failed.problem is not None
+    assert sent.problem is None
+    assert silent == ()
+    assert titles(hook) == ["ERROR: inference log: inference_log/full"] * 2
