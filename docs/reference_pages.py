@@ -21,6 +21,7 @@ from mlops_assets.declaration import allowed_values
 from mlops_assets.orchestration.alerts import AlertRules
 from mlops_assets.orchestration.dbt_models import DbtModels, DbtModelsDeclaration
 from mlops_assets.orchestration.defs_files import type_name
+from mlops_assets.orchestration.incidents import IncidentAssets, IncidentsDeclaration
 from mlops_assets.orchestration.inference_log import InferenceLogAssets, InferenceLogDeclaration
 from mlops_assets.orchestration.model_family import ModelFamilyAssets
 from mlops_assets.orchestration.online_store import OnlineStoreAssets, OnlineStoreDeclaration
@@ -74,6 +75,7 @@ def _yaml_page() -> str:
         (ModelFamilyAssets, ModelFamily),
         (OnlineStoreAssets, OnlineStoreDeclaration),
         (InferenceLogAssets, InferenceLogDeclaration),
+        (IncidentAssets, IncidentsDeclaration),
         (AlertRules, AlertsDeclaration),
     )
     lines = [

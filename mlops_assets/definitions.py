@@ -4,6 +4,7 @@ import dagster as dg
 
 from mlops_assets.lake import Lake
 from mlops_assets.orchestration.defs_files import load_declared
+from mlops_assets.orchestration.loop import outside_the_loop
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.settings import Executor, Settings, current_settings
 
@@ -31,7 +32,7 @@ def build_defs(settings: Settings | None = None) -> dg.Definitions:
         jobs=[
             dg.define_asset_job(
                 "everything",
-                selection=dg.AssetSelection.all(),
+                selection=outside_the_loop(declared),
                 description="All assets, from the raw sources to the champion.",
             )
         ],

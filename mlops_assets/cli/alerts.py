@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlops_assets.cli.asking import user
+
 if TYPE_CHECKING:
     from mlops_assets.alerting import Alert, AlertBook, AlertsDeclaration, Sink
 
@@ -84,7 +86,7 @@ def acknowledge(
     """Say that somebody has an alert in hand: no more messages until it ends or becomes worse."""
     from mlops_assets.cli.output import print_json, print_text
 
-    done = _book().acknowledge(alert, by=by or _user(), note=note)
+    done = _book().acknowledge(alert, by=by or user(), note=note)
     if as_json:
         print_json(_facts(done))
         return
@@ -193,9 +195,3 @@ def _facts(alert: "Alert") -> dict[str, Any]:
         "deliveries": [asdict(delivery) for delivery in alert.deliveries.values()],
         "undelivered": list(alert.undelivered),
     }
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()

@@ -59,10 +59,10 @@ def demo(
     ) as bar:
         task = bar.add_task("loading definitions", total=None)
         from mlops_assets.definitions import build_defs
-        from mlops_assets.orchestration.running import run_job, whole_range
+        from mlops_assets.orchestration.running import assets_of_job, run_job, whole_range
 
         defs = build_defs(settings)
-        bar.update(task, total=len(list(defs.resolve_all_asset_specs())))
+        bar.update(task, total=assets_of_job(defs, "everything"))
         outcome = run_job(
             defs,
             "everything",

@@ -12,7 +12,10 @@ from mlops_assets.cli import (
     alerts,
     demo,
     doctor,
+    drill,
+    incidents,
     models,
+    restore,
     serve,
     sql,
     status,
@@ -37,9 +40,12 @@ app.command()(traffic.shadow)
 app.command()(traffic.canary)
 app.command()(status.status)
 app.add_typer(tables.app, name="tables")
+app.command()(restore.restore)
+app.add_typer(drill.app, name="drill")
 app.command()(sql.sql)
 app.add_typer(models.app, name="models")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(incidents.app, name="incidents")
 app.command()(doctor.doctor)
 
 

@@ -1,6 +1,5 @@
 """``mlops models``: list, show, promote, rollback, reproduce, card."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mlops_assets.cli.asking import (
+    ActorOption,
+    ReasonOption,
+    YesOption,
+    confirm,
+    reason_given,
+    user,
+)
 
 if TYPE_CHECKING:
     from mlops_assets.registry import LedgerEntry, ModelVersion, Registry
@@ -19,13 +27,6 @@ app = typer.Typer(help="The registered models, and who serves.", no_args_is_help
 ModelArgument = Annotated[
     str, typer.Argument(help="A version, such as flight_delay/3, or flight_delay@champion.")
 ]
-ReasonOption = Annotated[
-    str | None, typer.Option(help="Why; it goes into the ledger. Asked for if not given.")
-]
-ActorOption = Annotated[
-    str | None, typer.Option(help="Who; it goes into the ledger. Default: the user.")
-]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask whether to go ahead.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _ENDS = 5  # slices shown from either end
@@ -180,8 +181,8 @@ def promote(
     version = registry.find(model)
     champion = promotion.serving(registry, version.family)
     said = _gate_said(ledger.read(registry.lake, version.family)).get(str(version))
-    reason = _reason(reason)
-    _confirm(
+    reason = reason_given(reason)
+    confirm(
         f"Make {version} ({version.candidate}) champion instead of {_named(champion)}? "
         f"The gate {'has ' + said + ' it' if said else 'has not judged it'}",
         yes=yes,
@@ -189,7 +190,7 @@ def promote(
     entry = promotion.promote_by_hand(
         registry,
         ModelReference(version.family, version.version),
-        actor=actor or _user(),
+        actor=actor or user(),
         reason=reason,
         instead_of=champion,
     )
@@ -209,18 +210,28 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make the version that served before champion again; doing it twice undoes it."""
+    from mlops_assets.cli.output import console
+    from mlops_assets.production.rollback import roll_back_by_hand
     from mlops_assets.registry import promotion
 
     registry = _registry()
     registry.require_family(family)
     champion = promotion.serving(registry, family)
-    reason = _reason(reason)
+    reason = reason_given(reason)
     target = f"{family}/{to}" if to else f"who served before {_named(champion)}"
-    _confirm(f"Make {target} champion of {family} instead of {_named(champion)}?", yes=yes)
-    entry = promotion.roll_back(
-        registry, family, actor=actor or _user(), reason=reason, to=to, instead_of=champion
+    confirm(f"Make {target} champion of {family} instead of {_named(champion)}?", yes=yes)
+    entry, incident = roll_back_by_hand(
+        registry.lake,
+        registry,
+        family,
+        actor=actor or user(),
+        reason=reason,
+        to=to,
+        instead_of=champion,
     )
     _print_switch(entry, as_json=as_json)
+    if not as_json:
+        console.print(f"Incident {incident.incident_id}: mlops incidents show", highlight=False)
 
 
 # Making again -------------------------------------------------------------------------------------
@@ -496,28 +507,3 @@ def _print_reproduction(found: "Reproduction") -> None:
         )
     verdict = "reproduced" if found.reproduced else "NOT reproduced"
     line(f"{found.version} is {verdict} ({found.seconds:.0f} s)")
-
-
-# Asking -------------------------------------------------------------------------------------------
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
-
-
-def _reason(given: str | None) -> str:
-    if given is None and sys.stdin.isatty():
-        given = typer.prompt("Reason")
-    if not (given or "").strip():
-        raise typer.BadParameter("say why; the ledger keeps it", param_hint="--reason")
-    return str(given).strip()
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody can be asked here; give it", param_hint="--yes")
-    typer.confirm(question, abort=True)

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlops_assets.cli.restore import TableArgument, restore, table_named
+
 if TYPE_CHECKING:
-    from mlops_assets.lake import Lake, TableName
+    from mlops_assets.lake import Lake
 
 app = typer.Typer(help="The tables of the lake.", no_args_is_help=True)
 
-TableArgument = Annotated[str, typer.Argument(help="A table, such as raw/flights.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -19,24 +20,6 @@ def _lake() -> "Lake":
     from mlops_assets.settings import current_settings
 
     return Lake.from_settings(current_settings())
-
-
-class VersionGivenError(ValueError):
-    """A version was named where a command takes a table."""
-
-
-def _table(text: str) -> "TableName":
-    """Read the name of a table, and say what to do where a version is named instead."""
-    from mlops_assets.lake import TableName
-
-    table, at, version = text.partition("@")
-    if at:
-        raise VersionGivenError(
-            f"{text!r} names a version, and this command takes a table: {table}. "
-            f"`mlops tables show {text}` shows one version; "
-            f"`mlops tables restore {table} --version {version}` brings it back."
-        )
-    return TableName.parse(text)
 
 
 def _files(count: int) -> str:
@@ -118,7 +101,7 @@ def history(
     """List a table's versions, newest first."""
     from mlops_assets.cli.output import print_json, print_table
 
-    commits = _lake().history(_table(table), limit)
+    commits = _lake().history(table_named(table), limit)
     rows = [
         {
             "version": commit.version,
@@ -134,18 +117,7 @@ def history(
         print_table(f"History of {table}", rows, empty="no commits")
 
 
-@app.command()
-def restore(
-    table: TableArgument,
-    *,
-    version: Annotated[int, typer.Option(help="The version to bring back.")],
-) -> None:
-    """Make an earlier version the current one. It is a new commit, so it can be undone."""
-    from mlops_assets.cli.output import console
-
-    name = _table(table)
-    commit = _lake().restore(name, version)
-    console.print(f"{name} is now version {commit.version}, with the rows of version {version}")
+app.command()(restore)
 
 
 @app.command()
@@ -153,7 +125,7 @@ def compact(table: TableArgument) -> None:
     """Rewrite many small files into few large ones."""
     from mlops_assets.cli.output import console
 
-    lake, name = _lake(), _table(table)
+    lake, name = _lake(), table_named(table)
     before = lake.describe(name).files
     commit = lake.compact(name)
     if commit is None:
@@ -176,7 +148,7 @@ def vacuum(
     """Delete files that only old versions need, and none that a model pins."""
     from mlops_assets.cli.output import console
 
-    name = _table(table)
+    name = table_named(table)
     report = _lake().vacuum(name, timedelta(days=retention_days), dry_run=not delete)
     verb = "deleted" if delete else "would delete"
     console.print(f"{name}: {verb} {_files(len(report.files))}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlops_assets.cli.asking import user
+
 if TYPE_CHECKING:
     from mlops_assets.serving.routing import CanaryState, Contest, TrafficStore
 
@@ -42,9 +44,7 @@ def shadow(
     """Have the challenger asked everything too, without answering; or not; or say what holds."""
     store, known = _store(), _require_known(family)
     if action is not ShadowAction.status:
-        store.switch_shadow(
-            family, on=action is ShadowAction.on, by=actor or _user(), reason=reason
-        )
+        store.switch_shadow(family, on=action is ShadowAction.on, by=actor or user(), reason=reason)
     facts = _facts(store, family, known)
     _print(
         {
@@ -75,9 +75,9 @@ def canary(
         raise typer.BadParameter("belongs to start", param_hint="--share")
     store, known = _store(), _require_known(family)
     if action is CanaryAction.start:
-        store.start_canary(family, by=actor or _user(), share=share, reason=reason)
+        store.start_canary(family, by=actor or user(), share=share, reason=reason)
     elif action is CanaryAction.stop:
-        store.stop_canary(family, by=actor or _user(), reason=reason)
+        store.stop_canary(family, by=actor or user(), reason=reason)
     facts = _facts(store, family, known)
     shown = {name: value for name, value in facts.items() if not name.startswith("shadow")}
     _print(
@@ -199,9 +199,3 @@ def _print(facts: dict[str, Any], what: str, *, on: bool, why: str, as_json: boo
         return
     share = f" for {facts['share']:.1%} of the entities" if facts.get("share") else ""
     print_text(f"{what}: {'on' if on else 'off'}{share} ({why})")
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()

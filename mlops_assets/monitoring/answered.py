@@ -5,7 +5,8 @@ counts once its knowledge time has come, and of several the one known last. Labe
 absent, or came more than once are counted, never dropped silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -60,6 +61,9 @@ class PredictionLog:
         Name of a slice to the column with its value; `month` and `hour` need none.
     roles
         Predictions of these roles count; what only shadowed did not serve.
+    day
+        Column with the calendar day that each prediction belongs to. Default: the day of its
+        instant, in UTC.
     """
 
     relation: str
@@ -68,18 +72,24 @@ class PredictionLog:
     features: tuple[str, ...] = ()
     slices: Mapping[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] = ("champion", "canary")
+    day: str | None = None
 
     @property
     def at(self) -> str:
         """SQL of the instant a prediction is for."""
         return "coalesce(as_of, answered_at)"
 
+    @property
+    def on(self) -> str:
+        """SQL of the day a prediction belongs to."""
+        return f"{self.at}::DATE" if self.day is None else quote(self.day)
+
     def where(self, first: date, last: date, version: int | None) -> str:
         """Return the SQL condition for predictions of some days, all inclusive."""
         roles = ", ".join(map(literal, self.roles))
         of_version = "" if version is None else f" AND version = {version:d}"
         return (
-            f"role IN ({roles}) AND {self.at}::DATE BETWEEN DATE '{first:%Y-%m-%d}' "
+            f"role IN ({roles}) AND {self.on} BETWEEN DATE '{first:%Y-%m-%d}' "
             f"AND DATE '{last:%Y-%m-%d}'{of_version}"
         )
 
@@ -128,13 +138,16 @@ class AnsweredRows:
     label
         As the task encodes it, shape (rows,); empty where labels were not asked for.
     day, hour
-        Of the instant each is for, datetime64[D] and 0 to 23, shape (rows,).
+        Day each belongs to, and hour of its instant in UTC: datetime64[D] and 0 to 23, of shape
+        (rows,).
     slices
         Name of a slice to each row's value as text, shape (rows,).
     versions
         Versions of the model that answered.
     rows
         How many there are in all, of which these may be a sample.
+    also
+        Further columns of the log that were asked for, row by row; None without any.
     """
 
     answers: Floats
@@ -144,6 +157,7 @@ class AnsweredRows:
     slices: Mapping[str, NDArray[np.str_]]
     versions: tuple[int, ...]
     rows: int
+    also: "pa.Table | None" = None
 
 
 def read_answered(
@@ -163,7 +177,7 @@ def read_answered(
     log
         Where the predictions are.
     first, last
-        Days, both inclusive, in UTC.
+        Days, both inclusive.
     version
         Only of this version; by default of all.
     """
@@ -171,7 +185,7 @@ def read_answered(
     finite = " AND ".join(f"isfinite({quote(name)})" for name in log.answers)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {_JOINED} AS SELECT prediction_id, version, "
-        f"{log.at} AS instant, {answers} FROM {log.relation} "
+        f"{log.at} AS instant, {log.on} AS on_day, {answers} FROM {log.relation} "
         f"WHERE {log.where(first, last, version)} AND {finite}"
     )
     try:
@@ -207,6 +221,7 @@ def read_labelled(
     as_of: datetime,
     due: timedelta,
     version: int | None = None,
+    also: Sequence[str] = (),
 ) -> LabelledRows:
     """Join the predictions of some days with their labels as known at an instant.
 
@@ -219,35 +234,86 @@ def read_labelled(
     family, task
         Say where the label is and how it is read; the task with its classes.
     first, last
-        Days, both inclusive, in UTC.
+        Days, both inclusive.
     as_of
         Nothing that was known later counts; with a zone.
     due
         How long after its instant the label of a prediction must be there.
     version
         Only predictions of this version; by default all.
+    also
+        Further columns of the log that are wanted of each row, such as features.
 
     Raises
     ------
     MonitoringError
         When the log has no column for a key of the label, or ``as_of`` has no zone.
     """
+    with joined_labels(
+        con, log, family, task, (first, last), as_of=as_of, due=due, version=version, also=also
+    ) as joined:
+        counting = ", ".join(f"count(*) FILTER ({condition})" for condition in _COUNTED.values())
+        [counted] = con.execute(f"SELECT {counting} FROM {joined}").fetchall()
+        rows = _rows(con, "state = 'labelled' AND answered", log, log.slices, task, also)
+    return LabelledRows(LabelCounts(**dict(zip(_COUNTED, counted, strict=True))), rows)
+
+
+@contextmanager
+def joined_labels(
+    con: "duckdb.DuckDBPyConnection",
+    log: PredictionLog,
+    family: ModelFamily,
+    task: Task,
+    days: tuple[date, date],
+    *,
+    as_of: datetime,
+    due: timedelta,
+    version: int | None = None,
+    also: Sequence[str] = (),
+) -> Iterator[str]:
+    """Join the predictions of some days with the labels known last, while the context is open.
+
+    Parameters
+    ----------
+    con, log, family, task, as_of, due, version, also
+        As for `read_labelled`.
+    days
+        First and last, both inclusive.
+
+    Yields
+    ------
+    str
+        Name of a temporary table with the columns ``prediction_id``, ``version``, ``instant``,
+        ``on_day``, ``label`` as it is stored, ``state``: labelled, never, overdue or pending; and
+        ``also:<name>`` for each further column.
+
+    Raises
+    ------
+    MonitoringError
+        As for `read_labelled`.
+    """
     if as_of.tzinfo is None:
         raise MonitoringError(f"as_of {as_of.isoformat()} has no time zone; give one, such as UTC")
-    keys = dict(family.label_keys)
-    if absent := [column for column in keys if column not in log.entity]:
+    if absent := [column for column in family.label_keys if column not in log.entity]:
         raise MonitoringError(
             f"the predictions in {log.relation} have no column for {', '.join(absent)}, by which "
             f"the label is found; known are {', '.join(log.entity) or 'none'}"
         )
-    _join(con, log, family, task, (first, last), version, as_of.astimezone(UTC), due)
+    _join(
+        con,
+        log,
+        family,
+        task,
+        days,
+        as_of=as_of.astimezone(UTC),
+        due=due,
+        version=version,
+        also=also,
+    )
     try:
-        counting = ", ".join(f"count(*) FILTER ({condition})" for condition in _COUNTED.values())
-        [counted] = con.execute(f"SELECT {counting} FROM {_JOINED}").fetchall()
-        rows = _rows(con, "state = 'labelled' AND answered", log, log.slices, task)
+        yield _JOINED
     finally:
         con.execute(f"DROP TABLE {_JOINED}")
-    return LabelledRows(LabelCounts(**dict(zip(_COUNTED, counted, strict=True))), rows)
 
 
 def _join(
@@ -256,9 +322,11 @@ def _join(
     family: ModelFamily,
     task: Task,
     days: tuple[date, date],
-    version: int | None,
+    *,
     as_of: datetime,
     due: timedelta,
+    version: int | None,
+    also: Sequence[str],
 ) -> None:
     """Make the table of predictions with the label known last, and what is known of it."""
     label = family.label
@@ -270,6 +338,7 @@ def _join(
         f", log.{quote(column)}::VARCHAR AS {quote(f'slice:{name}')}"
         for name, column in log.slices.items()
     )
+    wanted = "".join(f", log.{quote(name)} AS {quote(f'also:{name}')}" for name in also)
     by = ", ".join(quote(column) for column in keys.values())
     same = " AND ".join(
         f"log.{quote(log.entity[spine])} = known.{quote(column)}" for spine, column in keys.items()
@@ -281,7 +350,8 @@ def _join(
         f"""
         CREATE OR REPLACE TEMP TABLE {_JOINED} AS
         WITH log AS (
-            SELECT *, {log.at} AS "@at" FROM {log.relation} WHERE {log.where(*days, version)}
+            SELECT *, {log.at} AS "@at", {log.on} AS "@on" FROM {log.relation}
+            WHERE {log.where(*days, version)}
         ),
         known AS (
             SELECT {by}, count(*) AS times, count(DISTINCT "@label") AS "values",
@@ -293,7 +363,8 @@ def _join(
               )
             GROUP BY ALL
         )
-        SELECT log.prediction_id, log.version, log."@at" AS instant, {answers},
+        SELECT log.prediction_id, log.version, log."@at" AS instant, log."@on" AS on_day,
+            {answers},
             {finite} AS answered,
             {bare} AS bare, known.label, coalesce(known.times, 0) AS times,
             coalesce(known."values", 0) AS "values",
@@ -302,7 +373,7 @@ def _join(
                 WHEN known.times IS NOT NULL THEN 'never'
                 WHEN log."@at" + $due <= $as_of THEN 'overdue'
                 ELSE 'pending'
-            END AS state{slices}
+            END AS state{slices}{wanted}
         FROM log LEFT JOIN known ON {same}
         """,
         {"as_of": as_of, "due": due},
@@ -315,6 +386,7 @@ def _rows(
     log: PredictionLog,
     slices: Mapping[str, str],
     task: Task | None,
+    also: Sequence[str] = (),
 ) -> AnsweredRows:
     """Read rows of the joined table, at most `MOST_ROWS` of them."""
     [(total, versions)] = con.execute(
@@ -325,9 +397,11 @@ def _rows(
     answers = ", ".join(quote(name) for name in log.answers)
     label = "label" if task is not None else "NULL AS label"
     texts = "".join(f", {quote(f'slice:{name}')}" for name in slices)
+    wanted = [f"also:{name}" for name in also]
+    texts += "".join(f", {quote(name)}" for name in wanted)
     found = con.sql(
-        f"SELECT {answers}, {label}, instant::DATE AS day, hour(instant) AS hour, "
-        f"month(instant) AS month{texts} "
+        f"SELECT {answers}, {label}, on_day AS day, hour(instant) AS hour, "
+        f"month(on_day) AS month{texts} "
         f"FROM {_JOINED} WHERE {condition}{sampled} ORDER BY prediction_id"
     ).to_arrow_table()
     columns = [_float64(found[name]) for name in log.answers]
@@ -342,6 +416,7 @@ def _rows(
         slices=values,
         versions=tuple(int(one) for one in versions or ()),
         rows=total,
+        also=found.select(wanted).rename_columns(list(also)) if also else None,
     )
 
 

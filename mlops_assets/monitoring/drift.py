@@ -9,8 +9,10 @@ of what is declared harmless and what chance does at these sizes, which is said 
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +27,6 @@ from mlops_assets.monitoring.profile import (
     ReferenceProfile,
     Subject,
     check_columns,
-    count_cells,
 )
 from mlops_assets.training.family_monitoring import DriftPolicy
 
@@ -147,6 +148,25 @@ class DriftReport:
         return len(self.drifted) / len(self.columns) if self.columns else 0.0
 
 
+@dataclass(frozen=True)
+class WindowDrift:
+    """A drift report of a window of days.
+
+    Attributes
+    ----------
+    window_days
+        Its length.
+    report
+        Column by column.
+    reconstruction
+        Of all columns together; None where it was not looked at.
+    """
+
+    window_days: int
+    report: DriftReport
+    reconstruction: Statistic | None = None
+
+
 COMPARED, NO_ROWS, TOO_FEW = "compared", "no rows", "too few rows"
 """States of a report."""
 
@@ -181,7 +201,73 @@ def find_drift(
     MonitoringError
         When a column of the profile is absent, or has become text or number.
     """
-    policy = policy or DriftPolicy()
+    days_sql = f"count(DISTINCT {quote(day)}::DATE)" if day else "1"
+    [report] = _find(con, relation, profile, policy or DriftPolicy(), day, days_sql, "0", 1)
+    return report
+
+
+def find_drift_by_window(
+    con: "duckdb.DuckDBPyConnection",
+    relation: str,
+    profile: ReferenceProfile,
+    policy: DriftPolicy,
+    *,
+    day: str,
+    last: date,
+    windows: Sequence[int],
+) -> dict[int, DriftReport]:
+    """Compare windows that end with one day with a reference, reading each column once for all.
+
+    Parameters
+    ----------
+    con, relation, profile, policy
+        As for `find_drift`; the relation holds the longest window and nothing else.
+    day
+        Column with each row's day.
+    last
+        Last day of every window.
+    windows
+        Their lengths in days, rising.
+
+    Returns
+    -------
+    dict
+        Length to what was found.
+
+    Raises
+    ------
+    MonitoringError
+        As for `find_drift`.
+    """
+    shorter = "".join(
+        f"WHEN {quote(day)}::DATE > DATE '{last - timedelta(days=length):%Y-%m-%d}' THEN {place} "
+        for place, length in enumerate(windows[:-1])
+    )
+    ring = f"CASE {shorter}ELSE {len(windows) - 1} END" if shorter else "0"
+    days_sql = f"count(DISTINCT {quote(day)}::DATE)"
+    found = _find(con, relation, profile, policy, day, days_sql, ring, len(windows))
+    return dict(zip(windows, found, strict=True))
+
+
+def _find(
+    con: "duckdb.DuckDBPyConnection",
+    relation: str,
+    profile: ReferenceProfile,
+    policy: DriftPolicy,
+    day: str | None,
+    days_sql: str,
+    ring: str,
+    windows: int,
+) -> list[DriftReport]:
+    """Compare windows that lie in each other.
+
+    Parameters
+    ----------
+    ring
+        SQL of the shortest window that holds a row, counted from 0.
+    windows
+        How many there are.
+    """
     names = [column.name for column in profile.columns]
     kinds = check_columns(con, relation, [*names, *([day] if day else [])], free=day)
     for column in profile.columns:
@@ -192,77 +278,161 @@ def find_drift(
                 f"{relation}, column {column.name}: is {now}, and was {was} in the reference "
                 f"{profile.source}. Cast it, or make a new reference"
             )
-    days_sql = f"count(DISTINCT {quote(day)}::DATE)" if day else "1"
-    [(rows, days)] = con.execute(f"SELECT count(*), {days_sql} FROM {relation}").fetchall()
-    state = NO_ROWS if not rows else TOO_FEW if rows < policy.min_rows else COMPARED
-    found: tuple[ColumnDrift, ...] = ()
-    if state == COMPARED:
-        compare = _Comparison(con, relation, profile.subject, rows, days, policy)
-        found = tuple(compare.column(column) for column in profile.columns)
-    return DriftReport(profile.subject, profile.source, rows, days if rows else 0, state, found)
+    sizes = {
+        place: (rows, days)
+        for place, rows, days in con.execute(
+            f"SELECT {ring} AS ring, count(*), {days_sql} FROM {relation} GROUP BY ring"
+        ).fetchall()
+    }
+    # Days of one ring are in no other, so that both add up.
+    each = [sizes.get(place, (0, 0)) for place in range(windows)]
+    totals = [
+        (sum(rows for rows, _ in each[: place + 1]), sum(days for _, days in each[: place + 1]))
+        for place in range(windows)
+    ]
+    states = [
+        NO_ROWS if not rows else TOO_FEW if rows < policy.min_rows else COMPARED
+        for rows, _ in totals
+    ]
+    found: list[list[ColumnDrift]] = [[] for _ in states]
+    counting = _Counting(con, relation, ring, windows)
+    for column in profile.columns if COMPARED in states else ():
+        if isinstance(column, NumericProfile):
+            counts: Sequence[_Numbers | _Texts] = counting.numbers(column)
+        else:
+            counts = counting.texts(column)
+        for place, state in enumerate(states):
+            if state == COMPARED:
+                rows, days = totals[place]
+                compare = _Comparison(profile.subject, rows, days, policy)
+                found[place].append(compare.column(column, counts[place]))
+    return [
+        DriftReport(profile.subject, profile.source, rows, days, state, tuple(columns))
+        for (rows, days), state, columns in zip(totals, states, found, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Rows of a numeric column: in each cell of the reference's grid, and those without a value."""
+
+    cells: Mapping[int, int]
+    missing: int
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Rows of a text column: of each level that the reference has, and of none."""
+
+    levels: Mapping[str, int]
+    missing: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """Counts rows of windows that lie in each other: a column is one query."""
+
+    con: "duckdb.DuckDBPyConnection"
+    relation: str
+    ring: str
+    windows: int
+
+    def numbers(self, reference: NumericProfile) -> list[_Numbers]:
+        cell = reference.grid.sql(reference.name) if reference.grid is not None else None
+        if cell is None:
+            # The reference has no value: all that can be told is which rows have one.
+            cell = f"CASE WHEN NOT isnan({quote(reference.name)}::DOUBLE) THEN 0 END"
+        counted = self.con.execute(
+            f"SELECT {self.ring} AS ring, {cell} AS cell, count(*) FROM {self.relation} "
+            "GROUP BY ring, cell"
+        ).fetchall()
+        found = []
+        for place in range(self.windows):
+            cells: Counter[int | None] = Counter()
+            for ring, number, rows in counted:
+                if ring <= place:
+                    cells[number] += rows
+            missing = cells.pop(None, 0)
+            found.append(_Numbers({n: rows for n, rows in cells.items() if n is not None}, missing))
+        return found
+
+    def texts(self, reference: LevelProfile) -> list[_Texts]:
+        name, known = quote(reference.name), list(reference.levels)
+        value = f"{name}::VARCHAR"
+        counted = self.con.execute(
+            f"SELECT {self.ring} AS ring, CASE WHEN {value} IN "
+            f"(SELECT unnest($known::VARCHAR[])) THEN {value} END AS level, {name} IS NULL AS "
+            f"absent, count(*) FROM {self.relation} GROUP BY ring, level, absent",
+            {"known": known},
+        ).fetchall()
+        unknown = any(level is None and not absent for _, level, absent, _ in counted)
+        fresh: list[tuple[int, str, int]] = []
+        if unknown and not reference.others:
+            fresh = self.con.execute(
+                f"SELECT {self.ring} AS ring, {value} AS level, count(*) FROM {self.relation} "
+                "WHERE level IS NOT NULL AND level NOT IN (SELECT unnest($known::VARCHAR[])) "
+                "GROUP BY ring, level",
+                {"known": known},
+            ).fetchall()
+        found = []
+        for place in range(self.windows):
+            levels: Counter[str] = Counter()
+            others: Counter[str] = Counter()
+            missing = 0
+            for ring, level, absent, rows in counted:
+                if ring <= place and level is not None:
+                    levels[level] += rows
+                elif ring <= place and absent:
+                    missing += rows
+            for ring, level, rows in fresh:
+                if ring <= place:
+                    others[level] += rows
+            most = sorted(others, key=lambda level: (-others[level], level))[:_EXAMPLES]
+            found.append(_Texts(levels, missing, tuple(most)))
+        return found
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    con: "duckdb.DuckDBPyConnection"
-    relation: str
     subject: Subject
     rows: int
     days: int
     policy: DriftPolicy
 
-    def column(self, reference: NumericProfile | LevelProfile) -> ColumnDrift:
-        if isinstance(reference, NumericProfile):
-            return self._numeric(reference)
-        return self._levels(reference)
+    def column(
+        self, reference: NumericProfile | LevelProfile, counts: _Numbers | _Texts
+    ) -> ColumnDrift:
+        if isinstance(reference, NumericProfile) and isinstance(counts, _Numbers):
+            return self._numeric(reference, counts)
+        if isinstance(reference, LevelProfile) and isinstance(counts, _Texts):
+            return self._levels(reference, counts)
+        raise TypeError(f"{reference.name}: counted as {type(counts).__name__}")
 
-    def _numeric(self, reference: NumericProfile) -> ColumnDrift:
+    def _numeric(self, reference: NumericProfile, counted: _Numbers) -> ColumnDrift:
         if reference.grid is None:
-            [(present,)] = self.con.execute(
-                f"SELECT count_if(NOT isnan({quote(reference.name)}::DOUBLE)) FROM {self.relation}"
-            ).fetchall()
-            return self._found(reference, missing=self.rows - int(present))
-        cells, missing = count_cells(self.con, self.relation, reference.name, reference.grid)
-        counts, before = reference.joined(cells), np.array(reference.counts)
+            return self._found(reference, missing=counted.missing)
+        counts, before = reference.joined(counted.cells), np.array(reference.counts)
         distance, error = kolmogorov_smirnov(counts, before, exact=reference.grid.exact)
         return self._found(
             reference,
-            missing=missing,
+            missing=counted.missing,
             shares=(reference.shares(counts), reference.shares(before)),
             distance=distance,
             error=error,
         )
 
-    def _levels(self, reference: LevelProfile) -> ColumnDrift:
-        name, known = quote(reference.name), list(reference.levels)
-        value = f"{name}::VARCHAR"
-        counted = self.con.execute(
-            f"SELECT CASE WHEN {value} IN (SELECT unnest($known::VARCHAR[])) THEN {value} END AS "
-            f"level, {name} IS NULL AS absent, count(*) FROM {self.relation} GROUP BY ALL",
-            {"known": known},
-        ).fetchall()
-        counts = {level: n for level, _, n in counted if level is not None}
-        missing = sum(n for _, absent, n in counted if absent)
-        unknown = self.rows - missing - sum(counts.values())
-        examples: tuple[str, ...] = ()
-        if unknown and not reference.others:
-            rows = self.con.execute(
-                f"SELECT {value} AS level FROM {self.relation} WHERE level IS NOT NULL AND level "
-                f"NOT IN (SELECT unnest($known::VARCHAR[])) GROUP BY level "
-                f"ORDER BY count(*) DESC, level LIMIT {_EXAMPLES}",
-                {"known": known},
-            ).fetchall()
-            examples = tuple(str(level) for (level,) in rows)
-        present = reference.rows - reference.missing
+    def _levels(self, reference: LevelProfile, counted: _Texts) -> ColumnDrift:
+        present = self.rows - counted.missing
         return self._found(
             reference,
-            missing=missing,
+            missing=counted.missing,
             shares=(
-                reference.shares(counts, self.rows - missing),
-                reference.shares(reference.levels, present),
+                reference.shares(counted.levels, present),
+                reference.shares(reference.levels, reference.rows - reference.missing),
             ),
-            unknown=None if reference.others else unknown,
-            examples=examples,
+            unknown=None if reference.others else present - sum(counted.levels.values()),
+            examples=counted.examples,
         )
 
     def _found(

@@ -78,16 +78,19 @@ class PerformanceReport:
     ----------
     day, as_of
         The day, and the instant whose knowledge counts.
+    mature
+        The last day whose labels were due; windows of labels end with it.
     versions
         Versions that answered in the longest window.
     labels
         Length of a window to what became of its labels.
     performances
-        Realised and estimated, by window.
+        Realised over windows that end with `mature`, estimated over those that end with `day`.
     """
 
     day: date
     as_of: datetime
+    mature: date
     versions: tuple[int, ...]
     labels: dict[int, LabelCounts]
     performances: tuple[Performance, ...]
@@ -114,6 +117,7 @@ def measure_performance(
     estimator: PerformanceEstimator | None = None,
     resampling: Resampling | None = None,
     version: int | None = None,
+    mature: date | None = None,
 ) -> PerformanceReport:
     """Measure windows that end with a day: realised performance, and an estimate beside it.
 
@@ -126,7 +130,7 @@ def measure_performance(
     family, task
         Whose they are; the task with its classes.
     day
-        Last day of every window, in UTC.
+        Last day of every window.
     as_of
         What was known later does not count; with a zone.
     windows
@@ -139,24 +143,28 @@ def measure_performance(
         How intervals are made.
     version
         Only predictions of this version; by default all.
+    mature
+        Last day of the windows of realised performance, where the labels of ``day`` itself are not
+        due yet: labels that come early are not like the others. By default ``day``.
 
     Raises
     ------
     MonitoringError
         When a column that is needed is not there, or ``as_of`` has no zone.
     """
+    mature = day if mature is None else mature
     resampling = resampling or Resampling(draws=500)
     labels: dict[int, LabelCounts] = {}
     found: list[Performance] = []
     versions: tuple[int, ...] = ()
     for length in sorted(windows):
-        first = day - timedelta(days=length - 1)
+        before = timedelta(days=length - 1)
         joined = read_labelled(
-            con, log, family, task, first, day, as_of=as_of, due=due, version=version
+            con, log, family, task, mature - before, mature, as_of=as_of, due=due, version=version
         )
         labels[length] = joined.counts
-        found += _realised(task, family, joined.rows, day, length, resampling)
-        answered = read_answered(con, log, first, day, version=version)
+        found += _realised(task, family, joined.rows, mature, length, resampling)
+        answered = read_answered(con, log, day - before, day, version=version)
         versions = answered.versions
         if estimator is not None:
             expected = estimator.estimate(
@@ -169,7 +177,7 @@ def measure_performance(
                 Performance(Kind.estimated, day, length, name, None, None, answered.rows, one)
                 for name, one in expected.items()
             ]
-    return PerformanceReport(day, as_of, versions, labels, tuple(found))
+    return PerformanceReport(day, as_of, mature, versions, labels, tuple(found))
 
 
 def _realised(

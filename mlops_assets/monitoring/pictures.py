@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _STEPS = (0, 0.5, 1, 2, 3)  # of a statistic over its threshold, at which the colour changes
-_MOST_DATES = 8  # on an axis
+_MOST_DATES = 6  # on an axis
 _MOST_COLUMNS = 30  # of a heat map; the others are the ones furthest from drifting
 
 
@@ -82,7 +82,10 @@ def performance_over_time(
 
 
 def drift_map(
-    values: Mapping[str, Mapping[date, float | None]], *, marks: Sequence[Mark] = ()
+    values: Mapping[str, Mapping[date, float | None]],
+    *,
+    marks: Sequence[Mark] = (),
+    most: int = _MOST_COLUMNS,
 ) -> Draw:
     """Draw drift as a map of columns by days.
 
@@ -93,6 +96,8 @@ def drift_map(
         where nothing was judged. The columns that drifted most are shown, most on top.
     marks
         What happened.
+    most
+        How many columns are shown.
     """
 
     def draw(axes: "Axes", palette: Palette) -> None:
@@ -106,7 +111,7 @@ def drift_map(
             name: max((v for v in by_day.values() if v is not None), default=0.0)
             for name, by_day in values.items()
         }
-        names = sorted(values, key=lambda name: (-worst[name], name))[:_MOST_COLUMNS]
+        names = sorted(values, key=lambda name: (-worst[name], name))[:most]
         grid = np.array(
             [[_number(values[name].get(day)) for day in days] for name in names], dtype=float
         )
@@ -119,7 +124,7 @@ def drift_map(
         axes.invert_yaxis()
         axes.set_yticks(np.arange(len(names)) + 0.5, names)
         axes.tick_params(axis="y", labelcolor=palette.ink, length=0)
-        every = max(1, len(days) // 8)
+        every = max(1, -(-len(days) // _MOST_DATES))
         axes.set_xticks(np.arange(0, len(days), every) + 0.5, [f"{d:%d %b}" for d in days[::every]])
         axes.grid(visible=False)
         for mark in marks:

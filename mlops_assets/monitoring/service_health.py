@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.5, 0.95, 0.99)
 
-TROUBLE = ("model_refused", "canary_stopped", "canary_not_counted", "log_full", "log_gap",
-           "log_damaged", "tokens_unreadable", "traffic_unreadable")  # fmt: skip
+TROUBLE = ("model_refused", "model_failed", "canary_stopped", "canary_not_counted", "log_full",
+           "log_gap", "log_damaged", "tokens_unreadable", "traffic_unreadable")  # fmt: skip
 """Events that mean that something was wrong."""
 
 _CELL = math.log(1.01)

@@ -6,7 +6,7 @@ adds nothing; under another name the newer rows stand beside the older, told by 
 `monitoring/references` keeps what evaluations compare with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.monitoring.decision import Decision
-    from mlops_assets.monitoring.drift import DriftReport, Statistic
+    from mlops_assets.monitoring.drift import Statistic, WindowDrift
     from mlops_assets.monitoring.performance import PerformanceReport
     from mlops_assets.monitoring.service_health import ServiceHealth
 
@@ -38,6 +38,8 @@ DESCRIPTIONS = {
     DECISIONS: "Whether to train again: every decision with its reasons, also no.",
     REFERENCES: "Reference profiles, components and estimators that evaluations compare with.",
 }
+
+_COMPACTED_EVERY = 50  # commits, each of one small file
 
 ALL_COLUMNS = "(all)"
 """Stands in `monitoring/drift` for all columns together: their state and multivariate drift."""
@@ -59,6 +61,7 @@ _STATISTICS = (
 _COLUMNS: dict[TableName, tuple[tuple[str, str, str], ...]] = {
     DRIFT: (
         *_EVALUATION,
+        ("version", "int64", "Version of the model whose reference it was compared with."),
         ("window_days", "int64", "Days of the window that ends with the day."),
         ("subject", "string", "feature, prediction or label."),
         ("column", "string", f"Which column; {ALL_COLUMNS} for all of the subject together."),
@@ -144,7 +147,7 @@ _COLUMNS: dict[TableName, tuple[tuple[str, str, str], ...]] = {
     REFERENCES: (
         ("family", "string", "Model family."),
         ("version", "int64", "Version of the model it belongs to."),
-        ("kind", "string", "feature, prediction, label, reconstruction or estimator."),
+        ("kind", "string", "What it is, such as feature, reconstruction or estimator."),
         ("made_at", "instant", "When it was made."),
         ("content", "string", "It, as JSON."),
     ),
@@ -203,58 +206,30 @@ class MonitoringTables:
             "evaluated_at": evaluated_at,
         }
 
-    def write_drift(
-        self,
-        report: "DriftReport",
-        window_days: int,
-        reconstruction: "Statistic | None" = None,
-    ) -> bool:
-        """Write a drift report, with a row for all columns together.
+    def write_drift(self, version: int, found: Sequence["WindowDrift"]) -> bool:
+        """Write drift reports of windows, each with a row for all columns together.
+
+        Parameters
+        ----------
+        version
+            The model whose reference they were compared with.
+        found
+            All of this evaluation.
 
         Returns
         -------
         bool
             Whether it was written now; it was before otherwise. The same holds for the others.
         """
-        common = {
-            "window_days": window_days,
-            "subject": str(report.subject),
-            "state": report.state,
-            "rows": report.rows,
-            "reference": report.reference,
-        }
-        exceeded = reconstruction is not None and reconstruction.exceeded
-        whole = {
-            **common,
-            "column": ALL_COLUMNS,
-            **_flat("reconstruction", reconstruction),
-            "drifted": exceeded,
-            "reasons": [f"reconstruction error changed, {reconstruction}"] if exceeded else [],
-        }
-        rows = [
-            {
-                **common,
-                "column": one.column,
-                **_flat("psi", one.psi),
-                **_flat("jensen_shannon", one.jensen_shannon),
-                **_flat("kolmogorov_smirnov", one.kolmogorov_smirnov),
-                **_flat("missing", one.missing),
-                **_flat("new_levels", one.new_levels),
-                "kolmogorov_smirnov_error": one.kolmogorov_smirnov_error,
-                "missing_share": one.missing_share,
-                "reference_missing_share": one.reference_missing_share,
-                "new_level_examples": list(one.new_level_examples),
-                "drifted": one.drifted,
-                "reasons": list(one.reasons),
-            }
-            for one in report.columns
-        ]
-        return self._append(DRIFT, [whole, *rows], f"{report.subject}-{window_days}")
+        return self._append(
+            DRIFT, [{"version": version, **row} for one in found for row in _drift_rows(one)]
+        )
 
     def write_performance(self, report: "PerformanceReport") -> bool:
         """Write a performance report, and what became of the labels."""
         rows = [
             {
+                "day": one.day,
                 "as_of": report.as_of,
                 "kind": str(one.kind),
                 "window_days": one.window_days,
@@ -271,7 +246,7 @@ class MonitoringTables:
             for one in report.performances
         ]
         labels = [
-            {"as_of": report.as_of, "window_days": length, **vars(counts)}
+            {"day": report.mature, "as_of": report.as_of, "window_days": length, **vars(counts)}
             for length, counts in report.labels.items()
         ]
         # Both, whatever became of the first: a crash between them is made good by a repetition.
@@ -302,22 +277,59 @@ class MonitoringTables:
         row = {**vars(decision), **{name: list(getattr(decision, name)) for name in lists}}
         return self._append(DECISIONS, [row])
 
-    def _append(self, table: TableName, rows: list[dict[str, Any]], part: str = "") -> bool:
+    def _append(self, table: TableName, rows: list[dict[str, Any]]) -> bool:
         import pyarrow as pa
 
         schema = schema_of(table)
         filled = [{name: {**self._of, **row}.get(name) for name in schema.names} for row in rows]
         of = "-".join(
-            [table.name, str(self._of["family"]), str(self._of["day"]), part,
-             str(self._of["evaluation"])]
-        )  # fmt: skip
+            [table.name, *(str(self._of[name]) for name in ("family", "day", "evaluation"))]
+        )
         done = self._lake.append(
             table,
             pa.Table.from_pylist(filled, schema=schema),
             transaction=(of, 1),
             description=DESCRIPTIONS[table],
         )
+        if done is not None and done.version % _COMPACTED_EVERY == 0:
+            self._lake.compact(table)
         return done is not None
+
+
+def _drift_rows(found: "WindowDrift") -> Iterator[dict[str, Any]]:
+    """Give the row of all columns together, and that of each column."""
+    report, reconstruction = found.report, found.reconstruction
+    common = {
+        "window_days": found.window_days,
+        "subject": str(report.subject),
+        "state": report.state,
+        "rows": report.rows,
+        "reference": report.reference,
+    }
+    exceeded = reconstruction is not None and reconstruction.exceeded
+    yield {
+        **common,
+        "column": ALL_COLUMNS,
+        **_flat("reconstruction", reconstruction),
+        "drifted": exceeded,
+        "reasons": [f"reconstruction error changed, {reconstruction}"] if exceeded else [],
+    }
+    for one in report.columns:
+        yield {
+            **common,
+            "column": one.column,
+            **_flat("psi", one.psi),
+            **_flat("jensen_shannon", one.jensen_shannon),
+            **_flat("kolmogorov_smirnov", one.kolmogorov_smirnov),
+            **_flat("missing", one.missing),
+            **_flat("new_levels", one.new_levels),
+            "kolmogorov_smirnov_error": one.kolmogorov_smirnov_error,
+            "missing_share": one.missing_share,
+            "reference_missing_share": one.reference_missing_share,
+            "new_level_examples": list(one.new_level_examples),
+            "drifted": one.drifted,
+            "reasons": list(one.reasons),
+        }
 
 
 def _flat(name: str, found: "Statistic | None") -> dict[str, float | None]:
@@ -340,7 +352,7 @@ def keep_reference(
     family, version
         The model.
     kind
-        What it is: a `Subject`, ``reconstruction`` or ``estimator``.
+        What it is, such as a `Subject`, ``reconstruction`` or ``estimator``.
     content
         It, as its `to_json` gives it.
     made_at
@@ -365,23 +377,22 @@ def keep_reference(
     return done is not None
 
 
-def kept_reference(lake: Lake, family: str, version: int, kind: str) -> str | None:
-    """Return what was kept, as JSON; None where nothing was."""
+def kept_references(lake: Lake, family: str, version: int) -> Mapping[str, str]:
+    """Return what was kept of a model version: kind to JSON."""
     if not lake.exists(REFERENCES):
-        return None
+        return {}
     with lake.connect(tables=[REFERENCES]) as con:
-        found = con.execute(
-            f"SELECT content FROM {REFERENCES.sql} "
-            "WHERE family = ? AND version = ? AND kind = ? ORDER BY made_at LIMIT 1",
-            [family, version, kind],
+        rows = con.execute(
+            f"SELECT kind, content FROM {REFERENCES.sql} WHERE family = ? AND version = ?",
+            [family, version],
         ).fetchall()
-    return str(found[0][0]) if found else None
+    return dict(rows)
 
 
 def last_drift(
-    lake: Lake, family: str, window_days: int, until: date, evaluations: int
+    lake: Lake, family: str, version: int, window_days: int, until: date, evaluations: int
 ) -> Sequence[tuple[date, int, tuple[str, ...], bool]]:
-    """Return what drifted in the last evaluated days, the oldest first.
+    """Return what drifted in the last evaluated days from what a version learnt, the oldest first.
 
     Of a day that was evaluated more than once the newest evaluation counts; days that were not
     judged, for want of rows, are left out.
@@ -398,7 +409,8 @@ def last_drift(
             f"""
             WITH newest AS (
                 SELECT * FROM {DRIFT.sql}
-                WHERE family = $family AND window_days = $window AND day <= $until
+                WHERE family = $family AND version = $version
+                    AND window_days = $window AND day <= $until
                     AND state = 'compared' AND "column" <> '{ALL_COLUMNS}'
                 QUALIFY evaluated_at = max(evaluated_at) OVER (PARTITION BY day, subject)
             )
@@ -408,7 +420,13 @@ def last_drift(
                 coalesce(bool_or(drifted) FILTER (subject = 'prediction'), false)
             FROM newest GROUP BY day ORDER BY day DESC LIMIT $most
             """,
-            {"family": family, "window": window_days, "until": until, "most": evaluations},
+            {
+                "family": family,
+                "version": version,
+                "window": window_days,
+                "until": until,
+                "most": evaluations,
+            },
         ).fetchall()
     return tuple(
         (day, features, tuple(drifted), bool(predictions))

@@ -6,6 +6,7 @@ them are worth a message, and what becomes of it, is `mlops_assets.alerting`'s.
 """
 
 import json
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,20 +22,31 @@ from mlops_assets.alerting import (
     AlertsDeclaration,
     Occurrence,
     Severity,
+    Unrecorded,
     deliver,
     open_sinks,
     record_serving_events,
 )
-from mlops_assets.lake import Lake
+from mlops_assets.alerting.serving_events import BEGINS
+from mlops_assets.lake import Lake, LakeError
 from mlops_assets.orchestration.declared import DeclaredComponent
 from mlops_assets.orchestration.health import AssetHealth, graph_health
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.production.incident_alerts import record_incidents
+from mlops_assets.settings import Settings
 
 _NAME = "alerts_sensor"
 _EVERY_SECONDS = 30
 _OVERLAP = timedelta(minutes=10)
 """How much further back the server's events are read: several workers ship out of order."""
 _MOST_RUNS = 1_000
+_ANSWER_SECONDS = 1.0
+_KIND_OF_CHECK = {
+    "no_drift": AlertKind.drift,
+    "performance_holds": AlertKind.performance,
+    "no_limit_broken": AlertKind.performance,
+}
+"""Checks of a model family that a rule may single out; all others are checks of data."""
 _SEVERITIES = {"ERROR": Severity.error, "WARN": Severity.warning}
 
 
@@ -72,6 +84,7 @@ class _Seen:
 
 def alerts_sensor(declaration: AlertsDeclaration) -> dg.SensorDefinition:
     """Give the sensor that notices what is wrong, and sends the messages that are due."""
+    unrecorded = Unrecorded(declaration)
 
     @dg.sensor(
         name=_NAME,
@@ -87,27 +100,87 @@ def alerts_sensor(declaration: AlertsDeclaration) -> dg.SensorDefinition:
                 f"{_NAME} needs the definitions that it watches; run it in a code location"
             )
         graph = context.repository_def.asset_graph
-        seen = _Seen.of(context.cursor)
+        sinks, ui_url = open_sinks(declaration.sinks), platform.settings.ui_url
         book = AlertBook(platform.lake, declaration)
-        _watch_assets(book, graph, context.instance, platform.lake)
-        runs_until = _watch_runs(book, context.instance, seen.runs_until)
-        _watch_sensors(book, context.instance)
-        events_until = record_serving_events(
-            book,
-            platform.lake,
-            datetime.fromisoformat(seen.events_until) if seen.events_until else None,
-            overlap=_OVERLAP,
-        )
-        deliveries = deliver(
-            book, open_sinks(declaration.sinks), ui_url=platform.settings.ui_url or ""
-        )
-        looked = _Seen(runs_until, events_until.isoformat() if events_until else None)
+        server = _server_trouble(platform.settings)
+        try:
+            looked = _watch(book, graph, context.instance, platform.lake, _Seen.of(context.cursor))
+            book.record(server)
+            deliveries = deliver(book, sinks, ui_url=ui_url)
+            still_open = len(book.open_alerts())
+        except LakeError as error:
+            # Nothing can be kept, so nothing waits either: what matters most is told as it is.
+            for occurrence in (*server, _unkept(error)):
+                unrecorded.tell(occurrence, sinks, ui_url=ui_url)
+            raise
         return dg.SensorResult(
-            skip_reason=f"{len(book.open_alerts())} open; {deliveries}",
-            cursor=json.dumps(asdict(looked)),
+            skip_reason=f"{still_open} open; {deliveries}", cursor=json.dumps(asdict(looked))
         )
 
     return alerts
+
+
+def _watch(
+    book: AlertBook,
+    graph: BaseAssetGraph[Any],
+    instance: dg.DagsterInstance,
+    lake: Lake,
+    seen: _Seen,
+) -> _Seen:
+    """Notice what is wrong everywhere; return how far was looked."""
+    _watch_assets(book, graph, instance, lake)
+    runs_until = _watch_runs(book, instance, seen.runs_until)
+    _watch_sensors(book, instance)
+    record_incidents(book, lake)
+    events_until = record_serving_events(
+        book,
+        lake,
+        datetime.fromisoformat(seen.events_until) if seen.events_until else None,
+        overlap=_OVERLAP,
+    )
+    return _Seen(runs_until, events_until.isoformat() if events_until else None)
+
+
+def _unkept(error: LakeError) -> Occurrence:
+    return Occurrence(
+        AlertKind.failed_sensor,
+        subject=_NAME,
+        key="lake",
+        what=f"Alerts cannot be kept, because the lake cannot be written: {error}",
+        severity=Severity.critical,
+        next_step="Free space where the lake lies, or mend what keeps it from being written. "
+        "Nothing else is told meanwhile.",
+        link="automation",
+    )
+
+
+def _server_trouble(settings: Settings) -> tuple[Occurrence, ...]:
+    """Ask the model server itself whether its log is full: that cannot stand in the log.
+
+    A server that does not answer is not running, or somebody else's to watch.
+    """
+    everywhere = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if settings.serve_host in everywhere else settings.serve_host
+    url = f"http://{host}:{settings.serve_port}/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
+            state = json.load(answer)["inference_log"]
+    except (OSError, ValueError, KeyError):
+        return ()
+    if state != "full":
+        return ()
+    now = datetime.now(UTC)
+    return (
+        Occurrence(
+            AlertKind.inference_log,
+            # What the server's own event is about, so that its end closes this too.
+            subject=BEGINS["log_full"].subject,
+            key=f"{now:%Y-%m-%d %H}",
+            what="The model server says that its inference log cannot be written.",
+            severity=BEGINS["log_full"].severity,
+            next_step=BEGINS["log_full"].next_step,
+        ),
+    )
 
 
 def _watch_assets(
@@ -115,8 +188,13 @@ def _watch_assets(
 ) -> None:
     """Raise what is wrong with an asset now, and close what no longer is."""
     health = graph_health(graph, instance, lake)
+    failing = list(_failing_checks(health))
+    passes = "The check passes again."
     for kind, noticed, because in (
-        (AlertKind.failed_check, list(_failing_checks(health)), "The check passes again."),
+        *(
+            (kind, [found for found in failing if found.kind is kind], passes)
+            for kind in dict.fromkeys((AlertKind.failed_check, *_KIND_OF_CHECK.values()))
+        ),
         (AlertKind.stale_asset, list(_stale_assets(health)), "It was materialised."),
     ):
         book.record(noticed)
@@ -126,15 +204,21 @@ def _watch_assets(
 def _failing_checks(health: Sequence[AssetHealth]) -> Iterator[Occurrence]:
     for asset in health:
         for check in asset.failing_checks:
+            kind = _KIND_OF_CHECK.get(check.name, AlertKind.failed_check)
+            is_of_family = kind is not AlertKind.failed_check
             yield Occurrence(
-                AlertKind.failed_check,
+                kind,
                 subject=f"{asset.asset}:{check.name}",
                 key=f"{_when(asset.materialised_at)}:{check.reason}"[:200],
                 what=f"Check {check.name} of {asset.asset} fails: {check.reason or 'no reason'}",
                 severity=_SEVERITIES[check.severity],
                 asset=asset.asset,
-                next_step=f"Look at the check's samples, mend the source, materialise "
-                f"{asset.asset} again.",
+                family=asset.group if is_of_family else None,
+                next_step=f"See {asset.asset}'s plots; what is done about it is in "
+                f"{asset.group}/retraining_decision and {asset.group}/rollback_decision."
+                if is_of_family
+                else f"Look at the check's samples, mend the source, materialise {asset.asset} "
+                "again.",
             )
 
 

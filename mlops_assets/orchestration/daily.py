@@ -1,5 +1,6 @@
 """Daily partitions: from a declaration to Dagster's partitions, and from a run to its window."""
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -49,6 +50,21 @@ def run_window(context: dg.AssetExecutionContext) -> tuple[date, date] | None:
         return None
     window = context.partition_time_window
     return window.start.date(), window.end.date()
+
+
+def window_of(context: dg.AssetExecutionContext) -> tuple[date, date]:
+    """Return the half-open range of days that a run of a daily asset is to build."""
+    window = run_window(context)
+    if window is None:
+        raise dg.DagsterInvariantViolationError(
+            f"{context.op_def.name} is made day by day: launch it with a partition, or with a range"
+        )
+    return window
+
+
+def days_of(window: tuple[date, date]) -> Iterator[date]:
+    """Give the days of a half-open range, in order."""
+    return (window[0] + timedelta(days=number) for number in range(days_between(window)))
 
 
 def looking_back(days: int) -> dg.TimeWindowPartitionMapping:

@@ -48,6 +48,11 @@ class DbtModels(DeclaredComponent[DbtModelsDeclaration]):
 
     declared_by = DbtModelsDeclaration
 
+    def daily_tables(self, project_root: Path) -> Mapping[TableName, Days]:
+        """Return the tables of windowed models."""
+        models = project_at(project_root / self.declaration.project).models.values()
+        return {model.table: self.declaration.daily for model in models if model.window_column}
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give one asset definition for each run of models that dbt can build in one go."""
         project = project_at(Path(context.project_root) / self.declaration.project)

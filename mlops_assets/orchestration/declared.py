@@ -6,6 +6,7 @@ is wrong is in `mlops_assets.orchestration.defs_files`.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dagster as dg
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from mlops_assets.declaration import Problem
 from mlops_assets.lake import TableName
+from mlops_assets.orchestration.daily import Days
 from mlops_assets.orchestration.surroundings import Columns, Surroundings
 
 Declaration = TypeVar("Declaration", bound=BaseModel)
@@ -51,6 +53,17 @@ class DeclaredComponent(dg.Component, Generic[Declaration]):
         """
         del declaration, around
         return iter(())
+
+    def daily_tables(self, project_root: Path) -> Mapping[TableName, Days]:
+        """Return the lake tables it makes that are partitioned by day, and by which days.
+
+        Parameters
+        ----------
+        project_root
+            Folder of the project that declares it.
+        """
+        del project_root
+        return {}
 
     @classmethod
     def load(cls, attributes: BaseModel | None, _context: dg.ComponentLoadContext) -> Self:

@@ -37,6 +37,7 @@ from mlops_assets.declaration import (
     unknown_key,
     without_secrets,
 )
+from mlops_assets.declaration.files import declaration_files
 from mlops_assets.features import FeatureError
 from mlops_assets.features.manifest import FeatureViewProblem
 from mlops_assets.lake import Lake, TableName
@@ -45,7 +46,6 @@ from mlops_assets.orchestration.instance import quiet_about_beta
 from mlops_assets.orchestration.surroundings import DBT_FOLDER, Columns, Surroundings
 from mlops_assets.training.family import ModelFamily
 
-_NAMES = ("defs.yaml", "defs.yml")
 _TOP_LEVEL = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 _REFERENCE = "docs/reference/yaml.md"
 
@@ -134,7 +134,7 @@ def examine(project_root: Path, lake: Lake) -> list[Finding]:
     folder = dg.ComponentTree.for_project(project_root).defs_module_path
     findings: list[Finding] = []
     documents: list[_Document] = []
-    for path in sorted(found for name in _NAMES for found in folder.rglob(name)):
+    for path in declaration_files(folder):
         file = path.relative_to(project_root).as_posix()
         try:
             trees = parse_yamls_with_source_position(path.read_text("utf-8"), file)

@@ -19,6 +19,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from mlops_assets.ingestion import Loads, table_loads
 from mlops_assets.lake import Lake, TableName
 from mlops_assets.orchestration.instance import open_instance
+from mlops_assets.orchestration.loop import ON_DEMAND
 from mlops_assets.settings import Settings
 
 
@@ -53,7 +54,7 @@ class AssetHealth:
         ``PASS``, ``WARN``, ``FAIL``; ``UNKNOWN`` while the daemon has not evaluated it;
         ``NOT_APPLICABLE`` without a policy.
     checks
-        How many checks it has.
+        How many checks it has; those that are run on demand count once they have been.
     failing_checks
         Those whose last evaluation failed, or was prevented by the failure of its run.
     unevaluated_checks
@@ -94,7 +95,11 @@ def graph_health(
     for key in keys:
         entry = records.get(key)
         made = entry.last_materialization if entry else None
-        own = [check for check in check_keys if check.asset_key == key]
+        own = [
+            check
+            for check in check_keys
+            if check.asset_key == key and (check in checks or check.name not in ON_DEMAND)
+        ]
         state = freshness.get(key)
         health.append(
             AssetHealth(

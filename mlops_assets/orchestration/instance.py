@@ -16,6 +16,8 @@ telemetry:
   enabled: false
 nux: # no window that asks each new visitor for an e-mail address
   enabled: false
+python_logs: # what a command prints; every event of a run is kept all the same
+  python_log_level: INFO
 freshness:
   enabled: true # the daemon evaluates every asset's freshness policy
 storage:

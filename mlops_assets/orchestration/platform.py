@@ -1,39 +1,7 @@
-"""The one resource of the platform: settings, and what is opened from them."""
+"""The one resource of all assets: the deployment they run in."""
 
-from functools import cached_property
-from typing import TYPE_CHECKING
+from mlops_assets.production.platform import Platform
 
-from mlops_assets.lake import Lake
-from mlops_assets.settings import Settings
-
-if TYPE_CHECKING:
-    from mlops_assets.registry import Registry
+__all__ = ["RESOURCE_KEY", "Platform"]
 
 RESOURCE_KEY = "platform"
-
-
-class Platform:
-    """What an asset needs of the deployment it runs in.
-
-    Nothing is opened before it is first used, so that definitions load without touching the lake.
-
-    Parameters
-    ----------
-    settings
-        Of this deployment.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @cached_property
-    def lake(self) -> Lake:
-        """The lake of this deployment."""
-        return Lake.from_settings(self.settings)
-
-    @cached_property
-    def registry(self) -> "Registry":
-        """The model registry of this deployment."""
-        from mlops_assets.registry import Registry
-
-        return Registry.from_settings(self.settings, self.lake)

@@ -143,6 +143,14 @@ class RawTable(DeclaredComponent[RawTableDeclaration]):
         del around
         yield from judge(_contract_problems(declaration))
 
+    def daily_tables(self, project_root: Path) -> Mapping[TableName, Days]:
+        """Return the table where it is loaded day by day."""
+        del project_root
+        load = self.declaration.load
+        if not isinstance(load, DailyLoad):
+            return {}
+        return {TableName.parse(self.declaration.table): load.days}
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Give the asset with its checks, and its schedule."""
         return self.build_defs_at(Path(context.project_root))

@@ -91,6 +91,11 @@ def run_job(
     return watcher.outcome(run_id, success=result.success)
 
 
+def assets_of_job(defs: dg.Definitions, job_name: str) -> int:
+    """Count the assets that a job makes."""
+    return len(defs.resolve_job_def(job_name).asset_layer.selected_asset_keys)
+
+
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
     """Look for cyclic garbage rarely, and not among what was loaded before.

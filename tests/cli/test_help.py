@@ -41,6 +41,13 @@ COMMANDS = [
     ("alerts", "acknowledge"),
     ("alerts", "test"),
     ("alerts", "retry"),
+    ("restore",),
+    ("drill",),
+    ("drill", "data"),
+    ("incidents",),
+    ("incidents", "list"),
+    ("incidents", "show"),
+    ("incidents", "resolve"),
 ]
 HEAVY = [
     *("dagster", "dagster_dbt", "dbt", "duckdb", "deltalake", "pyarrow", "pandas", "numpy"),

@@ -59,7 +59,7 @@ def test_a_pipe_gets_all_of_a_long_history(run: Run, lake: Lake) -> None:
 def test_a_version_where_none_belongs_is_refused_with_what_to_do(run: Run) -> None:
     for arguments in (
         ("history", "raw/orders@1"),
-        ("restore", "raw/orders@1", "--version", "1"),
+        ("restore", "raw/orders@1", "--version", "1", "--reason", "a test"),
     ):
         refused = run("tables", *arguments)
         assert refused.returncode == 1
@@ -69,7 +69,7 @@ def test_a_version_where_none_belongs_is_refused_with_what_to_do(run: Run) -> No
 
 
 def test_restore_brings_an_earlier_version_back_as_a_new_one(run: Run, lake: Lake) -> None:
-    restored = run("tables", "restore", "raw/orders", "--version", "0")
+    restored = run("tables", "restore", "raw/orders", "--version", "0", "--reason", "a test")
     assert restored.returncode == 0, restored.stderr
     assert "version 3" in restored.stdout
     assert lake.describe(ORDERS).rows == 1
@@ -101,7 +101,10 @@ def test_vacuum_deletes_only_when_told_to_and_never_what_a_model_pins(run: Run, 
 
 
 def test_an_unknown_table_is_refused_with_its_name(run: Run) -> None:
-    for arguments in (("show", "raw/nothing"), ("restore", "raw/nothing", "--version", "0")):
+    for arguments in (
+        ("show", "raw/nothing"),
+        ("restore", "raw/nothing", "--version", "0", "--reason", "a test"),
+    ):
         refused = run("tables", *arguments)
         assert refused.returncode == 1
         assert "raw/nothing" in refused.stderr
@@ -109,7 +112,7 @@ def test_an_unknown_table_is_refused_with_its_name(run: Run) -> None:
 
 
 def test_an_unknown_version_is_refused_and_nothing_changes(run: Run, lake: Lake) -> None:
-    refused = run("tables", "restore", "raw/orders", "--version", "99")
+    refused = run("tables", "restore", "raw/orders", "--version", "99", "--reason", "a test")
     assert refused.returncode == 1
     assert "99" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -17,11 +17,20 @@ from tests.demo import Demo
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(1800)]
 
 FLIGHTS = 336_776
+LOOP = re.compile(
+    r"(predictions|monitoring)/|inference/service_health"
+    r"|\w+/(drift|performance|retraining_decision|rollback_decision)$"
+)
 INTERVAL = re.compile(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)")
 
 
+def outside_the_loop(demo: Demo) -> list[dict[str, Any]]:
+    """Return the assets that the demo makes: not those that follow a champion day by day."""
+    return [asset for asset in demo.summary["assets"] if not LOOP.match(asset["asset"])]
+
+
 def test_every_asset_was_made_and_no_check_fails(demo: Demo) -> None:
-    assets = demo.summary["assets"]
+    assets = outside_the_loop(demo)
     assert len(assets) >= 40
     assert [a["asset"] for a in assets if a["materialised_at"] is None] == []
     assert [a["asset"] for a in assets if a["failing_checks"]] == []
@@ -32,7 +41,7 @@ def test_every_asset_was_made_and_no_check_fails(demo: Demo) -> None:
 def test_its_output_names_every_asset_and_sums_up(demo: Demo) -> None:
     if not demo.output:
         pytest.skip("the demo ran before this session, so that its output is not at hand")
-    for asset in demo.summary["assets"]:
+    for asset in outside_the_loop(demo):
         assert f"✓ {asset['asset']}" in demo.output
     assert f"{FLIGHTS:,} rows" in demo.output
     assert len(INTERVAL.findall(demo.output)) >= 4 * 5  # candidates times metrics

@@ -15,7 +15,7 @@ from mlops_assets.monitoring.decision import (
     Situation,
     decide,
 )
-from mlops_assets.monitoring.drift import ColumnDrift, DriftReport, Statistic
+from mlops_assets.monitoring.drift import ColumnDrift, DriftReport, Statistic, WindowDrift
 from mlops_assets.monitoring.performance import Kind, Performance, PerformanceReport
 from mlops_assets.monitoring.pictures import (
     Mark,
@@ -33,7 +33,7 @@ from mlops_assets.monitoring.tables import (
     SERVICE,
     MonitoringTables,
     keep_reference,
-    kept_reference,
+    kept_references,
     last_drift,
 )
 from mlops_assets.training.bootstrap import Estimate
@@ -170,13 +170,13 @@ def report(column: str = "x", *, drifted: bool = True) -> DriftReport:
 def test_an_evaluation_is_written_once(lake: Lake) -> None:
     tables = MonitoringTables(lake, "late", DAY, "run-1", NOW)
     performance = PerformanceReport(
-        DAY, NOW, (3,), {},
+        DAY, NOW, DAY, (3,), {},
         (Performance(Kind.realised, DAY, 7, "roc_auc", None, None, 9, Estimate(None)),),
     )  # fmt: skip
     health = ServiceHealth(NOW, NOW, 1, 2, 0.1, 0.2, {0.5: 0.01}, 0.02, 0.0, {"log_gap": 1}, 3)
+    drift = (WindowDrift(1, report(), Statistic(0.3, 0.1, 0.2)), WindowDrift(7, report()))
     for first in (True, False):
-        assert tables.write_drift(report(), 1, Statistic(0.3, 0.1, 0.2)) is first
-        assert tables.write_drift(report(), 7) is first
+        assert tables.write_drift(3, drift) is first
         assert tables.write_performance(performance) is first
         assert tables.write_service(health) is first
         assert tables.write_decision(decide(CALM, POLICY)) is first
@@ -191,30 +191,35 @@ def test_an_evaluation_is_written_once(lake: Lake) -> None:
 
 
 def test_the_newest_evaluation_of_a_day_counts(lake: Lake) -> None:
-    assert last_drift(lake, "late", 1, DAY, 3) == ()
+    assert last_drift(lake, "late", 3, 1, DAY, 3) == ()
     for back, drifted in ((2, True), (1, False), (0, True)):
         day = DAY - timedelta(days=back)
-        MonitoringTables(lake, "late", day, "a", NOW).write_drift(report(drifted=drifted), 1)
+        write_drift(lake, day, "a", NOW, report(drifted=drifted))
     later = NOW + timedelta(hours=1)
-    MonitoringTables(lake, "late", DAY, "b", later).write_drift(report(drifted=False), 1)
+    write_drift(lake, DAY, "b", later, report(drifted=False))
     empty = DriftReport(Subject.feature, "train", 0, 0, "no rows", ())
     tomorrow = DAY + timedelta(days=1)
-    MonitoringTables(lake, "late", tomorrow, "a", NOW).write_drift(empty, 1)
-    assert last_drift(lake, "late", 1, tomorrow, 2) == (
+    write_drift(lake, tomorrow, "a", NOW, empty)
+    assert last_drift(lake, "late", 3, 1, tomorrow, 2) == (
         (DAY - timedelta(days=1), 1, (), False),
         (DAY, 1, (), False),
     )
-    assert last_drift(lake, "late", 1, tomorrow, 9)[0] == (
+    assert last_drift(lake, "late", 4, 1, tomorrow, 2) == ()  # another version learnt otherwise
+    assert last_drift(lake, "late", 3, 1, tomorrow, 9)[0] == (
         DAY - timedelta(days=2), 1, ("x",), False,
     )  # fmt: skip
 
 
+def write_drift(lake: Lake, day: date, name: str, at: datetime, found: DriftReport) -> None:
+    MonitoringTables(lake, "late", day, name, at).write_drift(3, [WindowDrift(1, found)])
+
+
 def test_a_reference_stays_what_it_was(lake: Lake) -> None:
-    assert kept_reference(lake, "late", 3, "feature") is None
+    assert kept_references(lake, "late", 3) == {}
     assert keep_reference(lake, "late", 3, "feature", "{}", NOW)
     assert not keep_reference(lake, "late", 3, "feature", '{"other": 1}', NOW)
-    assert kept_reference(lake, "late", 3, "feature") == "{}"
-    assert kept_reference(lake, "late", 4, "feature") is None
+    assert kept_references(lake, "late", 3) == {"feature": "{}"}
+    assert kept_references(lake, "late", 4) == {}
 
 
 def test_pictures_are_drawn_with_and_without_anything_to_show() -> None:

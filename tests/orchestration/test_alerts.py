@@ -1,18 +1,27 @@
 """The sensor that tells people: what it notices, what it closes, and what it sends."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from mlops_assets.alerting import AlertBook, AlertKind, AlertsDeclaration
+from mlops_assets.alerting import AlertBook, AlertKind, AlertsDeclaration, Severity
+from mlops_assets.lake import LakeError
 from mlops_assets.orchestration.alerts import alerts_sensor
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
+from mlops_assets.production.incidents import Incident, IncidentKind, open_incident
 from mlops_assets.settings import load_settings
+from tests.alerting.receivers import webhook
+from tests.disks import small_disk
 
 ORDERS = dg.AssetKey(["raw", "orders"])
 DECLARED = AlertsDeclaration.model_validate(
@@ -159,3 +168,111 @@ def judge(instance: dg.DagsterInstance, state: FreshnessState) -> None:
             state_change_timestamp=0.0,
         )
     )
+
+
+def test_checks_of_a_family_are_told_as_what_they_are(
+    platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    drift = dg.AssetKey(["late", "drift"])
+    checks = [dg.AssetCheckSpec(name, asset=drift) for name in ("no_drift", "labels_arrive")]
+
+    @dg.asset(key=drift, group_name="late", check_specs=checks)
+    def watched() -> Iterator[object]:
+        warn = dg.AssetCheckSeverity.WARN
+        yield dg.MaterializeResult(
+            check_results=[
+                dg.AssetCheckResult(check_name=check.name, passed=False, severity=warn)
+                for check in checks
+            ]
+        )
+
+    defs = dg.Definitions(
+        assets=[watched],
+        sensors=[alerts_sensor(DECLARED)],
+        resources={RESOURCE_KEY: platform},
+    )
+    dg.materialize([watched], instance=instance)
+    tick(defs, instance, None)
+
+    assert told(platform) == {
+        "drift late/drift:no_drift",
+        "failed_check late/drift:labels_arrive",
+    }
+    [alert] = AlertBook(platform.lake, DECLARED).open_alerts(AlertKind.drift)
+    assert alert.occurrence.family == "late"
+
+
+def test_incidents_are_told(
+    defs: dg.Definitions, instance: dg.DagsterInstance, platform: Platform
+) -> None:
+    at = datetime(2013, 5, 3, tzinfo=UTC)
+    kind = IncidentKind.data_corruption
+    open_incident(
+        platform.lake,
+        Incident(kind, "raw/orders", "1", at, Severity.critical, "It is broken.", "Nothing.", "me"),
+    )
+
+    tick(defs, instance, None)
+
+    assert told(platform) == {"incident data_corruption/raw/orders"}
+
+
+def test_a_full_log_is_told_though_nothing_can_be_kept(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says so itself; the lake, on the same full disk, takes no alert."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    declared = AlertsDeclaration.model_validate(
+        {
+            "sinks": [{"name": "hook", "url": "${HOOK_URL}"}],
+            "alerts": [{"name": "all", "kinds": ["inference_log", "failed_sensor"]}],
+        }
+    )
+    with (
+        small_disk(tmp_path / "disk", "512k") as disk,
+        webhook() as hook,
+        model_server(inference_log="full") as port,
+    ):
+        monkeypatch.setenv("HOOK_URL", hook.address)
+        home = disk / "home"
+        home.mkdir()
+        platform = Platform(load_settings(home=home, project_root=tmp_path, serve_port=port))
+        defs = dg.Definitions(sensors=[alerts_sensor(declared)], resources={RESOURCE_KEY: platform})
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
+        for _ in range(2):
+            with pytest.raises(LakeError):
+                tick(defs, instance, None)
+        while_full = [call["title"] for call in hook.calls]
+        (disk / "filler").unlink()
+        tick(defs, instance, None)
+
+        assert while_full == [
+            "CRITICAL: inference log: inference_log/full",
+            "CRITICAL: failed sensor: alerts_sensor",
+        ]
+        [kept] = AlertBook(platform.lake, declared).open_alerts()
+        assert kept.occurrence.subject == "inference_log/full"
+
+
+@contextmanager
+def model_server(**ready: str) -> Iterator[int]:
+    """Answer on loopback as a model server does when it is asked whether it is ready."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/ready" else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(ready).encode())
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

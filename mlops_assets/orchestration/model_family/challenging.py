@@ -33,13 +33,10 @@ def challenger(family: ModelFamily) -> dg.AssetsDefinition:
 
     @family_step(family, [spec], {})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.evaluating import chosen_candidate
-        from mlops_assets.registry import set_challenger
+        from mlops_assets.production.training import challenge
 
         platform = platform_of(context)
-        chosen = chosen_candidate(platform, family, newest_training_set(platform, family))
-        version = platform.registry.register(chosen, family)
-        set_challenger(platform.registry, version)
+        chosen, version = challenge(platform, family, newest_training_set(platform, family))
         yield dg.MaterializeResult(
             asset_key=spec.key,
             metadata={
@@ -89,13 +86,14 @@ def documentation(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
         },
     )
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.documenting import (
+        from mlops_assets.production.documenting import (
             add_to_report,
             describe,
             explain,
         )
         from mlops_assets.registry.card import CardIncompleteError
         from mlops_assets.training.explaining import AdditivityError
+        from mlops_assets.training.explaining.pictures import pictures_of
 
         platform = platform_of(context)
         version = platform.registry.find(f"{family.name}@challenger")
@@ -119,7 +117,10 @@ def documentation(family: ModelFamily, views: FeatureRegistry) -> dg.AssetsDefin
                     for written in explained.tables
                 ),
                 **({"report": dg.MetadataValue.path(str(report))} if report else {}),
-                **explained.pictures,
+                **{
+                    name: asset_metadata.picture(png, name.replace("_", " "))
+                    for name, png in pictures_of(explained.explanation).items()
+                },
             },
             data_version=dg.DataVersion(str(version)),
         )

@@ -38,7 +38,7 @@ def evaluation(family: ModelFamily) -> dg.AssetsDefinition:
 
     @family_step(family, [spec], {spec.key: {"beats_baseline": (says, False)}})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.evaluating import (
+        from mlops_assets.production.comparing import (
             compare_candidates,
             report_path,
         )
@@ -89,22 +89,14 @@ def champion(family: ModelFamily) -> dg.AssetsDefinition:
 
     @family_step(family, [spec], {spec.key: {"gate": (says, False)}})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.documenting import card_folder
-        from mlops_assets.registry import judge, promote
-        from mlops_assets.registry.card import attach_card, judged, read_card, write_card
-        from mlops_assets.registry.ledger import read as read_ledger
+        from mlops_assets.production.training import let_gate_decide
 
         platform = platform_of(context)
-        registry = platform.registry
-        version = registry.find(f"{family.name}@challenger")
-        decision = judge(registry, family, version, seed=platform.settings.seed)
-        outcome = promote(
-            registry, decision, actor=f"dagster run {context.run.run_id}", reason=decision.summary
+        version = platform.registry.find(f"{family.name}@challenger")
+        outcome = let_gate_decide(
+            platform, family, version, actor=f"dagster run {context.run.run_id}"
         )
-        ledger = read_ledger(platform.lake, family.name)
-        card = judged(read_card(registry, version), decision, ledger)
-        attach_card(registry, card)
-        write_card(card, card_folder(platform, version))
+        decision = outcome.decision
         serving = outcome.champion
         yield dg.MaterializeResult(
             asset_key=spec.key,

@@ -23,13 +23,11 @@ from mlops_assets.orchestration.model_family.steps import (
 )
 from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 from mlops_assets.training.training_set import (
-    TrainingSetError,
     build_training_set,
     input_tables,
-    published_training_set,
     select_features,
 )
-from mlops_assets.transform.project import project_at
+from mlops_assets.training.training_set_relations import TrainingSetError
 
 if TYPE_CHECKING:
     from mlops_assets.training.estimators import Progress
@@ -115,7 +113,7 @@ def search(family: ModelFamily, declaration: CandidateDeclaration) -> dg.AssetsD
 
     @family_step(family, [spec], {})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.studies import run_search
+        from mlops_assets.production.studies import run_search
         from mlops_assets.training.tuning import TuningError
         from mlops_assets.training.tuning.pictures import search_pictures
 
@@ -177,30 +175,14 @@ def candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Asse
 
     @family_step(family, [spec], {spec.key: {"no_leak": (says, True)}})
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from mlops_assets.orchestration.model_family.evaluating import members_of
-        from mlops_assets.orchestration.model_family.studies import chosen_parameters
-        from mlops_assets.registry import collect_provenance
-        from mlops_assets.training.candidate import TrainingError, train_candidate
-        from mlops_assets.training.dataset import load_parts
+        from mlops_assets.production.training import train_declared
+        from mlops_assets.training.candidate import TrainingError
         from mlops_assets.training.estimators import EstimatorError
 
         platform = platform_of(context)
-        settings, registry = platform.settings, platform.registry
         version = newest_training_set(platform, family)
-        parts = load_parts(platform.lake, version, family)
-        chosen, study = chosen_parameters(platform, family, declaration, parts, version)
         try:
-            trained = train_candidate(
-                family,
-                chosen,
-                parts,
-                version,
-                seed=settings.seed,
-                threads=settings.threads,
-                members=members_of(platform, family, chosen, version),
-                study=study,
-                progress=_told(context),
-            )
+            logged, study = train_declared(platform, family, declaration, version, _told(context))
         except EstimatorError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         except TrainingError as error:
@@ -208,15 +190,6 @@ def candidate(family: ModelFamily, declaration: CandidateDeclaration) -> dg.Asse
                 asset_key=spec.key, check_name="no_leak", passed=False, description=str(error)
             )
             raise dg.Failure(str(error), allow_retries=False) from error
-        logged = registry.log_candidate(
-            trained,
-            family,
-            parts["test"],
-            published_training_set(platform.lake, version).inputs,
-            collect_provenance(
-                settings.project_root, project_at(settings.dbt_project_dir).manifest_path
-            ),
-        )
         yield dg.MaterializeResult(
             asset_key=spec.key,
             metadata={

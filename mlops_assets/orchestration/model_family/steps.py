@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -31,15 +32,32 @@ def search_key(family: ModelFamily, candidate: str) -> dg.AssetKey:
 
 
 def spec_of(
-    family: ModelFamily, key: dg.AssetKey, description: str, **attributes: Any
+    family: ModelFamily,
+    key: dg.AssetKey,
+    description: str,
+    *,
+    fail_after: timedelta | None = None,
+    **attributes: Any,
 ) -> dg.AssetSpec:
-    """Describe one asset of a family, with what all of them share."""
+    """Describe one asset of a family, with what all of them share.
+
+    Parameters
+    ----------
+    family, key, description
+        What it is.
+    fail_after
+        Age at which it is stale. Default: that at which the champion is.
+    attributes
+        Further ones of `dagster.AssetSpec`.
+    """
     return dg.AssetSpec(
         key=key,
         description=description,
         group_name=family.name,
         owners=list(family.owners),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=family.retraining.max_age),
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=fail_after or family.retraining.max_age
+        ),
         **attributes,
     )
 
@@ -47,7 +65,10 @@ def spec_of(
 def family_step(
     family: ModelFamily, specs: Sequence[dg.AssetSpec], checks: Mapping[dg.AssetKey, Checks]
 ) -> Callable[[Callable[..., Iterator[Any]]], dg.AssetsDefinition]:
-    """Define a step that makes one or more assets of a family, with their checks."""
+    """Define a step that makes one or more assets of a family, with their checks.
+
+    Any range of days of partitioned ones is made by one run.
+    """
     return dg.multi_asset(
         name="__".join(specs[0].key.path),
         specs=list(specs),
@@ -56,6 +77,7 @@ def family_step(
             for key, named in checks.items()
             for name, (description, blocking) in named.items()
         ],
+        backfill_policy=dg.BackfillPolicy.single_run() if specs[0].partitions_def else None,
         required_resource_keys={RESOURCE_KEY},
         op_tags={"mlops/family": family.name},
     )

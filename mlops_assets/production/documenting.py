@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.features import FeatureRegistry
 from mlops_assets.lake import TableName, TableVersion
-from mlops_assets.orchestration import metadata as asset_metadata
-from mlops_assets.orchestration.model_family.evaluating import (
+from mlops_assets.production.comparing import (
     compare_candidates,
     evaluate_baseline,
     report_path,
 )
-from mlops_assets.orchestration.model_family.studies import found_search
-from mlops_assets.orchestration.platform import Platform
+from mlops_assets.production.platform import Platform
+from mlops_assets.production.studies import found_search
 from mlops_assets.training.family import ModelFamily
 from mlops_assets.training.training_set import published_training_set, select_features
 from mlops_assets.transform.project import DbtProject, project_at
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from mlops_assets.registry import ModelVersion
     from mlops_assets.training.dataset import Part
     from mlops_assets.training.estimators import Estimator
@@ -56,16 +53,6 @@ class Explained:
     def additivity_error(self) -> float:
         """Largest gap between what a row's contributions add up to and the model's raw answer."""
         return self.explanation.attribution.additivity_error
-
-    @property
-    def pictures(self) -> "dict[str, dg.MarkdownMetadataValue]":
-        """Small pictures for the metadata of an asset."""
-        from mlops_assets.training.explaining.pictures import pictures_of
-
-        return {
-            name: asset_metadata.picture(png, name.replace("_", " "))
-            for name, png in pictures_of(self.explanation).items()
-        }
 
 
 def explain(

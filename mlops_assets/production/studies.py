@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.lake import TableName, TableVersion
-from mlops_assets.orchestration.platform import Platform
+from mlops_assets.production.platform import Platform
 from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def run_search(
     family: ModelFamily,
     declaration: CandidateDeclaration,
     training_set: TableVersion,
-    progress: "Progress",
+    progress: "Progress | None",
     say: Callable[[str], None],
 ) -> "SearchResult":
     """Search, and keep every trial in MLflow and in the lake.

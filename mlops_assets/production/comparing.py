@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.lake import TableVersion
-from mlops_assets.orchestration.model_family.studies import found_search
-from mlops_assets.orchestration.platform import Platform
+from mlops_assets.production.platform import Platform
+from mlops_assets.production.studies import found_search
 from mlops_assets.training.family import CandidateDeclaration, ModelFamily
 from mlops_assets.transform.project import project_at
 
 if TYPE_CHECKING:
-    from mlops_assets.orchestration.model_family.documenting import Explained
+    from mlops_assets.production.documenting import Explained
     from mlops_assets.registry import LoggedCandidate
     from mlops_assets.training.candidate import Member
     from mlops_assets.training.dataset import Part
