@@ -19,7 +19,7 @@ class DeclarationFileError(ValueError):
 
 def declaration_files(defs: Path) -> list[Path]:
     """Return every file below a folder that declares components, in the order of their paths."""
-    return sorted(found for name in _NAMES for found in defs.rglob(name))
+    return sorted(found for found in defs.rglob("defs.y*ml") if found.name in _NAMES)
 
 
 def declared_attributes(defs: Path, component: str) -> list[tuple[Path, Any]]:

@@ -252,9 +252,32 @@ def read_labelled(
     with joined_labels(
         con, log, family, task, (first, last), as_of=as_of, due=due, version=version, also=also
     ) as joined:
-        counting = ", ".join(f"count(*) FILTER ({condition})" for condition in _COUNTED.values())
-        [counted] = con.execute(f"SELECT {counting} FROM {joined}").fetchall()
-        rows = _rows(con, "state = 'labelled' AND answered", log, log.slices, task, also)
+        return joined_rows(con, joined, log, task, first, also)
+
+
+def joined_rows(
+    con: "duckdb.DuckDBPyConnection",
+    joined: str,
+    log: PredictionLog,
+    task: Task,
+    first: date,
+    also: Sequence[str] = (),
+) -> LabelledRows:
+    """Read what `joined_labels` has joined, from a day on.
+
+    Parameters
+    ----------
+    con, log, task, also
+        As they were given to it.
+    joined
+        The table that it gave.
+    first
+        The day.
+    """
+    since = f"on_day >= DATE '{first:%Y-%m-%d}'"
+    counting = ", ".join(f"count(*) FILTER ({condition})" for condition in _COUNTED.values())
+    [counted] = con.execute(f"SELECT {counting} FROM {joined} WHERE {since}").fetchall()
+    rows = _rows(con, f"state = 'labelled' AND answered AND {since}", log, log.slices, task, also)
     return LabelledRows(LabelCounts(**dict(zip(_COUNTED, counted, strict=True))), rows)
 
 

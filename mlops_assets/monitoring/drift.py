@@ -281,7 +281,7 @@ def _find(
     sizes = {
         place: (rows, days)
         for place, rows, days in con.execute(
-            f"SELECT {ring} AS ring, count(*), {days_sql} FROM {relation} GROUP BY ring"
+            f"SELECT {ring}, count(*), {days_sql} FROM {relation} GROUP BY ALL"
         ).fetchall()
     }
     # Days of one ring are in no other, so that both add up.
@@ -344,8 +344,7 @@ class _Counting:
             # The reference has no value: all that can be told is which rows have one.
             cell = f"CASE WHEN NOT isnan({quote(reference.name)}::DOUBLE) THEN 0 END"
         counted = self.con.execute(
-            f"SELECT {self.ring} AS ring, {cell} AS cell, count(*) FROM {self.relation} "
-            "GROUP BY ring, cell"
+            f"SELECT {self.ring}, {cell}, count(*) FROM {self.relation} GROUP BY ALL"
         ).fetchall()
         found = []
         for place in range(self.windows):
@@ -361,18 +360,17 @@ class _Counting:
         name, known = quote(reference.name), list(reference.levels)
         value = f"{name}::VARCHAR"
         counted = self.con.execute(
-            f"SELECT {self.ring} AS ring, CASE WHEN {value} IN "
-            f"(SELECT unnest($known::VARCHAR[])) THEN {value} END AS level, {name} IS NULL AS "
-            f"absent, count(*) FROM {self.relation} GROUP BY ring, level, absent",
+            f"SELECT {self.ring}, CASE WHEN {value} IN (SELECT unnest($known::VARCHAR[])) "
+            f"THEN {value} END, {name} IS NULL, count(*) FROM {self.relation} GROUP BY ALL",
             {"known": known},
         ).fetchall()
         unknown = any(level is None and not absent for _, level, absent, _ in counted)
         fresh: list[tuple[int, str, int]] = []
         if unknown and not reference.others:
             fresh = self.con.execute(
-                f"SELECT {self.ring} AS ring, {value} AS level, count(*) FROM {self.relation} "
-                "WHERE level IS NOT NULL AND level NOT IN (SELECT unnest($known::VARCHAR[])) "
-                "GROUP BY ring, level",
+                f"SELECT {self.ring}, {value}, count(*) FROM {self.relation} "
+                f"WHERE {name} IS NOT NULL AND {value} NOT IN (SELECT unnest($known::VARCHAR[])) "
+                "GROUP BY ALL",
                 {"known": known},
             ).fetchall()
         found = []

@@ -17,8 +17,9 @@ from mlops_assets.monitoring.answered import (
     AnsweredRows,
     LabelCounts,
     PredictionLog,
+    joined_labels,
+    joined_rows,
     read_answered,
-    read_labelled,
 )
 from mlops_assets.monitoring.estimated import PerformanceEstimator
 from mlops_assets.training.bootstrap import MINIMUM_BLOCKS, Estimate, Resampling, estimates
@@ -156,15 +157,24 @@ def measure_performance(
     resampling = resampling or Resampling(draws=500)
     labels: dict[int, LabelCounts] = {}
     found: list[Performance] = []
+    longest = timedelta(days=max(windows) - 1)
+    with joined_labels(
+        con,
+        log,
+        family,
+        task,
+        (mature - longest, mature),
+        as_of=as_of,
+        due=due,
+        version=version,
+    ) as joined:
+        for length in sorted(windows):
+            of_window = joined_rows(con, joined, log, task, mature - timedelta(days=length - 1))
+            labels[length] = of_window.counts
+            found += _realised(task, family, of_window.rows, mature, length, resampling)
     versions: tuple[int, ...] = ()
     for length in sorted(windows):
-        before = timedelta(days=length - 1)
-        joined = read_labelled(
-            con, log, family, task, mature - before, mature, as_of=as_of, due=due, version=version
-        )
-        labels[length] = joined.counts
-        found += _realised(task, family, joined.rows, mature, length, resampling)
-        answered = read_answered(con, log, day - before, day, version=version)
+        answered = read_answered(con, log, day - timedelta(days=length - 1), day, version=version)
         versions = answered.versions
         if estimator is not None:
             expected = estimator.estimate(

@@ -366,9 +366,7 @@ def count_cells(
 ) -> tuple[dict[int, int], int]:
     """Count the rows of each grid cell, and those without a value."""
     cells = dict(
-        con.execute(
-            f"SELECT {grid.sql(column)} AS cell, count(*) FROM {relation} GROUP BY cell"
-        ).fetchall()
+        con.execute(f"SELECT {grid.sql(column)}, count(*) FROM {relation} GROUP BY ALL").fetchall()
     )
     missing = cells.pop(None, 0)
     return cells, missing

@@ -20,6 +20,7 @@ from mlops_assets.declaration import Declared, Problem, unknown_name
 from mlops_assets.lake import Lake, TableName
 from mlops_assets.orchestration import metadata as asset_metadata
 from mlops_assets.orchestration.declared import DeclaredComponent
+from mlops_assets.orchestration.loop import LOOP_TAGS
 from mlops_assets.orchestration.model_family import ModelFamilyAssets
 from mlops_assets.orchestration.platform import RESOURCE_KEY, Platform
 from mlops_assets.orchestration.surroundings import Columns, Surroundings
@@ -32,6 +33,11 @@ _JOB = "ship_inference_log"
 _ONCE = "every_prediction_once"
 _SHIPPED = "everything_shipped"
 _CHECKED_DAYS = 7
+_HEALTH = dg.AssetKey([GROUP, "service_health"])
+_HEALTH_JOB = "measure_service"
+_HEALTH_DAYS = 14
+_HEALTH_STALE = timedelta(days=2)
+_UNTROUBLED = "no_trouble"
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -120,7 +126,95 @@ def inference_log_defs(declaration: InferenceLogDeclaration) -> dg.Definitions:
         selection=dg.AssetSelection.assets(asset),
         description="Turn what is in the inference log into rows of the lake.",
     )
-    return dg.Definitions(assets=[asset], jobs=[job], sensors=[_sensor(declaration)])
+    health = _service_health(declaration)
+    measuring = dg.define_asset_job(
+        _HEALTH_JOB,
+        selection=dg.AssetSelection.assets(health),
+        description="Measure how the model server did.",
+    )
+    return dg.Definitions(
+        assets=[asset, health],
+        jobs=[job, measuring],
+        schedules=[
+            dg.ScheduleDefinition(
+                name=f"{_HEALTH_JOB}_daily",
+                job=measuring,
+                cron_schedule="15 0 * * *",
+                execution_timezone="UTC",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+                description="After each day, in UTC.",
+            )
+        ],
+        sensors=[_sensor(declaration)],
+    )
+
+
+def _service_health(declaration: InferenceLogDeclaration) -> dg.AssetsDefinition:
+    """Give the asset of how the model server did over the last day."""
+    spec = dg.AssetSpec(
+        key=_HEALTH,
+        description="Latency, throughput, warnings and trouble of the model server over the last "
+        f"{_HEALTH_DAYS} days, by family; rows of monitoring/service. CPU and memory of the "
+        "workers are in its /metrics.",
+        deps=list(_tables(declaration).values()),
+        group_name=GROUP,
+        owners=list(declaration.owners),
+        kinds={"duckdb", "delta"},
+        code_version=_CODE_VERSION,
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=_HEALTH_STALE),
+        metadata={"dagster/table_name": "monitoring/service"},
+        tags=LOOP_TAGS,
+    )
+    says = "No event of the inference log means trouble, and no prediction was lost."
+
+    @dg.multi_asset(
+        name="service_health",
+        specs=[spec],
+        check_specs=[dg.AssetCheckSpec(_UNTROUBLED, asset=_HEALTH, description=says)],
+        required_resource_keys={RESOURCE_KEY},
+    )
+    def service_health(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        from mlops_assets.monitoring.pictures import latency_over_time
+        from mlops_assets.production.service import measure_days
+        from mlops_assets.training.pictures import png
+
+        platform: Platform = getattr(context.resources, RESOURCE_KEY)
+        now = datetime.now(UTC)
+        numbers: dict[str, Any] = {}
+        troubles: list[str] = []
+        for family in declaration.families:
+            days = measure_days(
+                platform.lake, family, now, days=_HEALTH_DAYS, evaluation=context.run.run_id
+            )
+            if not days:
+                numbers[family] = "nobody has asked yet"
+                continue
+            latest = days[now.date()]
+            numbers[f"{family}_requests"] = latest.requests
+            for quantile, seconds in latest.latency.items():
+                numbers[f"{family}_p{100 * quantile:g}_ms"] = round(1000 * seconds, 3)
+            numbers[f"{family}_latency"] = asset_metadata.picture(
+                png(latency_over_time({day: found.latency for day, found in days.items()})),
+                f"Latency of {family} by day",
+            )
+            troubles += [f"{family}: {kind} {often} times" for kind, often in
+                         latest.troubles.items()]  # fmt: skip
+            if latest.lost_predictions:
+                troubles.append(f"{family}: {latest.lost_predictions} predictions were not logged")
+        yield dg.MaterializeResult(
+            asset_key=_HEALTH,
+            metadata=numbers,
+            data_version=dg.DataVersion(context.run.run_id),
+        )
+        yield dg.AssetCheckResult(
+            asset_key=_HEALTH,
+            check_name=_UNTROUBLED,
+            passed=not troubles,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(troubles) or None,
+        )
+
+    return service_health
 
 
 def _tables(declaration: InferenceLogDeclaration) -> dict[TableName, dg.AssetKey]:

@@ -27,13 +27,13 @@ from mlops_assets.monitoring.drift import WindowDrift, find_drift_by_window
 from mlops_assets.monitoring.performance import Kind, PerformanceReport, measure_performance
 from mlops_assets.monitoring.profile import Subject
 from mlops_assets.monitoring.reconstruction import reconstruction_drift
-from mlops_assets.monitoring.service_health import ServiceHealth, measure_service
+from mlops_assets.monitoring.service_health import ServiceHealth
 from mlops_assets.monitoring.tables import MonitoringTables, last_drift
 from mlops_assets.production.errors import NoChampionError
 from mlops_assets.production.references import Learnt, ModelReferences, references_of
+from mlops_assets.production.service import service_of_days
 from mlops_assets.registry.names import Alias, ModelReference
 from mlops_assets.serving.batch_scoring import DAY, prediction_columns, predictions_table
-from mlops_assets.serving.inference_log.tables import EVENTS, inference_table
 from mlops_assets.training.bootstrap import Resampling
 from mlops_assets.training.family import DERIVED_SLICES, ModelFamily
 
@@ -216,7 +216,7 @@ def evaluate_day(
     tables = MonitoringTables(lake, family.name, day, evaluation, at)
     tables.write_performance(performance)
     tables.write_drift(version.version, drift)
-    service = _service(lake, family.name, day)
+    service = service_of_days(lake, family.name, day).get(day)
     if service is not None:
         tables.write_service(service)
     realised, estimated = (
@@ -398,21 +398,3 @@ def _evidence(
     if reference is None or now is None:
         return None
     return MetricEvidence(metric.name, metric.sign > 0, reference, now)
-
-
-def _service(lake: Lake, family: str, day: date) -> ServiceHealth | None:
-    """Measure the model server on a day in UTC; None where there is no inference log."""
-    table = inference_table(family)
-    if not lake.exists(table):
-        return None
-    begins = datetime.combine(day, time(0), UTC)
-    events = EVENTS if lake.exists(EVENTS) else None
-    with lake.connect(tables=[table, *([events] if events else [])]) as con:
-        return measure_service(
-            con,
-            family,
-            begins,
-            begins + timedelta(days=1),
-            log=table.sql,
-            events=events.sql if events else None,
-        )
