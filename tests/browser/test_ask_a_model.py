@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from mlops_assets.lake import TableName
 from mlops_assets.serving.security import Scope, TokenStore
@@ -140,6 +140,45 @@ def test_a_flight_is_asked_for_by_its_key(asking: Page, model_server: str, demo_
     problem = asking.get_by_role("alert")
     expect(problem).to_contain_text("These entities are not known")
     expect(asking.locator("#answer")).to_be_hidden()
+
+
+def test_what_comes_late_of_a_model_chosen_before_is_left_out(
+    asking: Page, model_server: str
+) -> None:
+    """Its description is held back until another model is chosen, and so is an answer."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    asking.route(f"{model_server}/models/{MINUTES}", hold)
+    asking.get_by_label("Model").select_option(MINUTES)
+    expect(asking.get_by_role("button", name="Predict")).to_be_disabled()
+    asking.get_by_label("Model").select_option(FAMILY)
+    expect(asking.get_by_role("button", name="Predict")).to_be_enabled()
+    with asking.expect_response(f"{model_server}/models/{MINUTES}"):
+        held.pop().continue_()
+    expect(asking.locator("#version")).to_contain_text(f"{FAMILY}/")
+
+    asking.unroute(f"{model_server}/models/{MINUTES}")
+    asking.route(f"{model_server}/models/{FAMILY}/predict*", hold)
+    asking.evaluate(
+        """() => {
+            window.said = [];
+            const meaning = document.getElementById("meaning");
+            const note = () => window.said.push(meaning.textContent);
+            new MutationObserver(note).observe(meaning, { childList: true });
+        }"""
+    )
+    ask(asking)
+    asking.get_by_label("Model").select_option(MINUTES)
+    expect(asking.locator("#version")).to_contain_text(f"{MINUTES}/")
+    with asking.expect_response(f"{model_server}/models/{FAMILY}/predict*"):
+        held.pop().continue_()
+    ask(asking)
+    expect(asking.locator("#meaning")).to_contain_text(f"Answered by {MINUTES}/")
+    said = asking.evaluate("window.said")
+    assert len(said) == 1, said
 
 
 def test_a_number_is_answered_with_its_interval(page: Page, model_server: str) -> None:

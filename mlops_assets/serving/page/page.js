@@ -3,7 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const SHOWN = 12;
 const NUMERIC = /^(u?int|float|double|half|decimal)/;
-const state = { family: null, byKey: false };
+const state = { chosen: null, family: null, byKey: false };
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -63,9 +63,21 @@ function fieldOf(field) {
 
 const short = (number) => Number(number.toPrecision(4)).toLocaleString("en-US", { maximumFractionDigits: 4 });
 
-async function showFamily(name) {
-  const family = await call(`models/${name}`);
+// Shows the form of a model. What comes late, after another was chosen, is left out: also its error.
+async function choose(name) {
+  state.chosen = name;
+  byId("ask").disabled = true;
+  try {
+    const family = await call(`models/${name}`);
+    if (state.chosen === name) showFamily(family);
+  } catch (error) {
+    if (state.chosen === name) showProblem(error);
+  }
+}
+
+function showFamily(family) {
   state.family = family;
+  byId("ask").disabled = false;
   byId("description").textContent = family.description;
   byId("version").textContent =
     `${family.champion.name}, ${family.champion.algorithm}, learnt until ${family.champion.learnt_until}. ` +
@@ -205,7 +217,7 @@ function showAnswer(body) {
   showResult();
 }
 
-function choose(byKey) {
+function askBy(byKey) {
   state.byKey = byKey;
   byId("by-key").setAttribute("aria-selected", String(byKey));
   byId("by-features").setAttribute("aria-selected", String(!byKey));
@@ -220,15 +232,15 @@ async function start() {
   if (!models.length) throw new Error("No model is deployed yet: materialise a champion, then load this page again.");
   select.value = sessionStorage.getItem("family") ?? models[0].name;
   if (!select.value) select.value = models[0].name;
-  await showFamily(select.value);
+  await choose(select.value);
 }
 
-byId("family").addEventListener("change", async (event) => {
+byId("family").addEventListener("change", (event) => {
   sessionStorage.setItem("family", event.target.value);
-  try { await showFamily(event.target.value); } catch (error) { showProblem(error); }
+  choose(event.target.value);
 });
-byId("by-key").addEventListener("click", () => choose(true));
-byId("by-features").addEventListener("click", () => choose(false));
+byId("by-key").addEventListener("click", () => askBy(true));
+byId("by-features").addEventListener("click", () => askBy(false));
 byId("token-field").addEventListener("submit", (event) => {
   event.preventDefault();
   start().catch(showProblem);
@@ -242,17 +254,19 @@ byId("form").addEventListener("input", (event) => {
 });
 byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const asked = state.family;
   byId("ask").disabled = true;
   try {
-    showAnswer(await call(`models/${state.family.name}/predict?explain=${state.family.serving.explain}`, {
+    const body = await call(`models/${asked.name}/predict?explain=${asked.serving.explain}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(request()),
-    }));
+    });
+    if (state.chosen === asked.name) showAnswer(body);
   } catch (error) {
-    showProblem(error);
+    if (state.chosen === asked.name) showProblem(error);
   } finally {
-    byId("ask").disabled = false;
+    if (state.chosen === asked.name) byId("ask").disabled = false;
   }
 });
 start().catch(showProblem);
